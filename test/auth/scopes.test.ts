@@ -19,6 +19,7 @@ import {
 } from "../../src/auth/scopes.ts";
 import { deviceURL, formatAddress, identityURL } from "../../src/sstp/index.ts";
 import { partsOf } from "../support/address.ts";
+import { runs } from "../support/long-form.ts";
 
 /** The rights in well-formed claims. */
 function rightsOf(claims: Parameters<typeof readRights>[0]): Rights {
@@ -247,7 +248,7 @@ describe("scopes, with random input", () => {
         if (named === undefined) return;
         assert.equal(named.device === undefined ? identityURL(named) : deviceURL(named), url);
       }),
-      { numRuns: 5000 },
+      { numRuns: runs(5000) },
     );
   });
 
@@ -258,7 +259,7 @@ describe("scopes, with random input", () => {
         assert(maySend(rights, one));
         assert.equal(maySend(rights, other), formatAddress(one) === formatAddress(other));
       }),
-      { numRuns: 5000 },
+      { numRuns: runs(5000) },
     );
   });
 
@@ -276,7 +277,7 @@ describe("scopes, with random input", () => {
           assert.equal(has(read.value, word), scope.split(" ").includes(word), word);
         }
       }),
-      { numRuns: 5000 },
+      { numRuns: runs(5000) },
     );
   });
 });

@@ -10,6 +10,7 @@ import { parseKeySet } from "../../src/auth/key-set.ts";
 import { FETCHED_AGE, JWKS_OCTETS, REFETCH_COOLDOWN, STALE, TOKEN_OCTETS } from "../../src/auth/limits.ts";
 import { authenticate, current, type TokenSettings } from "../../src/auth/verify-token.ts";
 import { AUDIENCE, ed25519, forged, hs256, type Issuer, jwks } from "../edge/issuer.ts";
+import { runs } from "../support/long-form.ts";
 
 const first = await ed25519("first");
 const second = await ed25519("second");
@@ -245,7 +246,7 @@ describe("a modified token", () => {
           assert.notEqual(await outcome(changed), "ok", changed);
         },
       ),
-      { numRuns: 1500 },
+      { numRuns: runs(1500) },
     );
   });
 
@@ -272,7 +273,7 @@ describe("a modified token", () => {
         ),
         async (garbage) => assert.equal(await outcome(garbage), "TokenInvalid"),
       ),
-      { numRuns: 1000 },
+      { numRuns: runs(1000) },
     );
   });
 

@@ -91,7 +91,7 @@ test("an option that conflicts with --keys is a usage error", async (context) =>
     ["relay", "--keys", keys, "--port", "0", "--min-free", "x"],
     ["relay", "--keys", keys, "--port", "0", "--link-secret", "/nowhere"],
   ]) {
-    const { code, stderr } = await run(context, args);
+    const { code, stderr } = await runHere(args);
     const { Usage, CannotRead } = EXIT_CODES;
     assert.equal(code, (args.includes("/nowhere") ? CannotRead : Usage).status, `${args.join(" ")}: ${stderr}`);
   }
@@ -164,7 +164,7 @@ test("runtime errors print one line with a code and exit with its status", async
     ],
   ];
   for (const [args, expected, { status }] of cases) {
-    const { code, stderr } = await run(context, args);
+    const { code, stderr } = await runHere(args);
     assert.equal(code, status, `${args.join(" ")}: ${stderr}`);
     assert.match(stderr, expected);
     assert.equal(stderr.trim().split("\n").length, 1, stderr);

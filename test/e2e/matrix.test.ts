@@ -1,6 +1,6 @@
 /**
  * Every transport to every other, through the edge and a relay: all sizes in both directions at once, unchanged,
- * in order, once.
+ * in order, once. In the short form the longest go between equal transports only, which send and receive them all.
  */
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
@@ -9,6 +9,7 @@ import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge/local-e
 import { Device, type TransportName } from "../../src/device/index.ts";
 import { type Relay, startRelay } from "../../src/relay/index.ts";
 import { authority } from "../support/certificates.ts";
+import { FULL } from "../support/long-form.ts";
 
 /** The transports that reach a relay at any port without a proxy, directly or through the edge. */
 const TRANSPORTS = ["tcp", "longlived", "keepalive", "polling"] as const satisfies TransportName[];
@@ -17,7 +18,8 @@ const SIZES = [0, 1, 2047, 2048, 2049, 32768, 1024 * 1024, 16 * 1024 * 1024];
 
 const sha = (octets: Uint8Array) => createHash("sha256").update(octets).digest("hex");
 
-const SHORTER = 32768;
+/** The longest between different transports in the short form. */
+const LONGEST = { http: 1024 * 1024, https: 32768 };
 
 /** Sends one body of each size, all at once, and returns their hashes in order. */
 async function sendAll(device: Device, to: string, sizes: readonly number[]): Promise<string[]> {
@@ -89,8 +91,7 @@ for (const scheme of ["http", "https"] as const) {
 
     for (const left of TRANSPORTS) {
       for (const right of TRANSPORTS) {
-        // TLS is the platform's: one long run per transport is enough.
-        const sizes = scheme === "http" || left === right ? SIZES : SIZES.filter((size) => size <= SHORTER);
+        const sizes = FULL || left === right ? SIZES : SIZES.filter((size) => size <= LONGEST[scheme]);
         test(`${left} and ${right} exchange messages of up to ${sizes.at(-1)} octets`, async () => {
           await exchange(way, left, right, sizes);
           assert.deepEqual(relay.waiting(`grooveDevice://left/${left}-${right}`), { octets: 0, messages: 0 });

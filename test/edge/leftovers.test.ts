@@ -13,12 +13,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { TRANSPORTS as ALL, CAPABILITIES, Device, type TransportName } from "../../src/device/index.ts";
 import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
+import { FULL } from "../support/long-form.ts";
 import { ed25519, type Issuer } from "./issuer.ts";
 import { startEdge, until } from "./mailbox/support.ts";
 import { newGuid } from "./support.ts";
 
 /** New virtual connections are paced at 50 a second: a thousand of each kind takes minutes. */
-const COUNT = process.env.GROOVEWAY_TORTURE === "full" ? 1000 : 40;
+const COUNT = FULL ? 1000 : 40;
 /** Concurrent connections. */
 const BESIDE = 8;
 

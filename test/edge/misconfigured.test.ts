@@ -39,7 +39,7 @@ describe("a deployed edge", () => {
     t.after(() => miniflare.dispose());
     const object = async (kind: string, name: string) => {
       const namespace = await miniflare.getDurableObjectNamespace(kind);
-      return namespace.get(namespace.idFromName(name)) as unknown;
+      return namespace.getByName(name) as unknown;
     };
     const mailbox = (await object("MAILBOX", "grooveDevice://bob/pc")) as Pick<
       Mailbox,

@@ -39,6 +39,7 @@ import {
   SessionStatusId,
   VERSION_1_6,
 } from "../../src/sstp/index.ts";
+import { runs } from "../support/long-form.ts";
 
 /** Messages that waking a mailbox is charged as here. */
 const WAKE = 7;
@@ -664,7 +665,7 @@ describe("a virtual connection whose dependencies throw", () => {
         }
         endpoint.close();
       }),
-      { numRuns: 300 },
+      { numRuns: runs(300) },
     );
     assert.ok(answered > 20 && ended > 20, `${answered} answered, ${ended} ended`);
   });

@@ -391,6 +391,7 @@ export async function tunnelStatus(
   edge: TestEdge,
   guid: string,
 ): Promise<{ live: boolean; ended: string | undefined }> {
+  // A stub made anew: the object of an older one may have crashed.
   const tunnels = await edge.edge.miniflare.getDurableObjectNamespace("TUNNEL");
   const stub = tunnels.getByName(guid) as unknown as Pick<Tunnel, "status">;
   const { live, ended } = await stub.status();

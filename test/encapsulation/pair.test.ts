@@ -10,6 +10,7 @@ import {
   PollingClient,
   STREAMED_BODY,
 } from "../../src/encapsulation/index.ts";
+import { runs } from "../support/long-form.ts";
 import { GUID, join, octets, randomFrom, randomOctets, World, type WorldOptions } from "./support.ts";
 
 const OPTIONS = { serverHost: "server.domain.net", guid: GUID };
@@ -63,28 +64,28 @@ test("LongLived carries both directions, however writes and reads are split", ()
       const world = transfer(new LongLivedClient(OPTIONS), seed, 20_000);
       assert.equal(world.connection?.connectionState, "Established");
     }),
-    { numRuns: 60 },
+    { numRuns: runs(60) },
   );
 });
 
 test("KeepAlive carries both directions, however writes and reads are split", () => {
   fc.assert(
     fc.property(seeds, (seed) => void transfer(new KeepAliveClient(OPTIONS), seed, 90_000)),
-    { numRuns: 50 },
+    { numRuns: runs(50) },
   );
 });
 
 test("KeepAlive carries both directions when every response closes its connection", () => {
   fc.assert(
     fc.property(seeds, (seed) => void transfer(new KeepAliveClient(OPTIONS), seed, 90_000, { closes: true })),
-    { numRuns: 30 },
+    { numRuns: runs(30) },
   );
 });
 
 test("Polling carries both directions, however writes and reads are split", () => {
   fc.assert(
     fc.property(seeds, (seed) => void transfer(new PollingClient(OPTIONS), seed, 90_000)),
-    { numRuns: 50 },
+    { numRuns: runs(50) },
   );
 });
 

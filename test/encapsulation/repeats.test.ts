@@ -19,6 +19,7 @@ import {
   sendDown,
   type VirtualConnection,
 } from "../../src/encapsulation/index.ts";
+import { runs } from "../support/long-form.ts";
 import { exchangePost, formatResponse, RequestReader } from "./raw-server.ts";
 import { DATE, GUID, join, octets, randomFrom, randomOctets, target } from "./support.ts";
 
@@ -196,7 +197,7 @@ test("KeepAlive: a proxy that repeats requests causes no duplicates and no reord
       assert.deepEqual(join(proxy.down), sentDown);
       repeats += proxy.repeats;
     }),
-    { numRuns: 300 },
+    { numRuns: runs(300) },
   );
   assert(repeats > 1000, `${repeats} repeats`);
 });

@@ -18,6 +18,7 @@ import {
   relayURL,
   VERSION_1_6,
 } from "../../src/sstp/index.ts";
+import { runs } from "../support/long-form.ts";
 
 const RELAY = relayURL("relay.example.com");
 const MESSAGE_LIMIT = 100;
@@ -213,7 +214,7 @@ describe("acknowledgements of a relay", () => {
           world.end();
         }
       }),
-      { numRuns: 500 },
+      { numRuns: runs(500) },
     );
   });
 

@@ -8,6 +8,7 @@ import fc from "fast-check";
 import { CHUNK_SIZE, ID_OCTETS, REMEMBER_IDS, RETENTION } from "../../src/relay/limits.ts";
 import { type Envelope, type Incoming, Store, type Stored } from "../../src/relay/store.ts";
 import type { Quota } from "../../src/store-and-forward/sender-share.ts";
+import { runs } from "../support/long-form.ts";
 import { pattern } from "../support/watch.ts";
 import { folderFor } from "./support.ts";
 
@@ -480,7 +481,7 @@ test("the store matches a simple model", () => {
         for (const { seq, body } of model.messages) assert.ok(bodyOf(store, { seq }).equals(body));
         store.close();
       }),
-      { numRuns: 60 },
+      { numRuns: runs(60) },
     );
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -16,6 +16,7 @@ import {
   recipientOf,
   relayURL,
 } from "../../src/sstp/index.ts";
+import { runs } from "../support/long-form.ts";
 
 // text, parts, and the formatted text if it differs
 const good: [text: string, address: Address, formatted?: string][] = [
@@ -165,7 +166,7 @@ test("formatting and parsing addresses and URLs round-trips", () => {
         }
       },
     ),
-    { numRuns: 1000 },
+    { numRuns: runs(1000) },
   );
 });
 
@@ -193,7 +194,7 @@ test("no text makes a parser throw, and what one accepts can be written", () => 
       if (relay.ok)
         assert.deepEqual(parseURL(relayURL(relay.value)), { ok: true, value: { kind: "relay", relay: relay.value } });
     }),
-    { numRuns: 5000 },
+    { numRuns: runs(5000) },
   );
 });
 

@@ -13,6 +13,7 @@ import type {
   OutboundSession as Outbound,
 } from "../../src/sstp/index.ts";
 import { Connection } from "../../src/sstp/index.ts";
+import { runs } from "../support/long-form.ts";
 import { bytes, clientOptions, entry, joined, RELAY_URL, relayOptions } from "./support.ts";
 
 /** One side, and its owner's records. */
@@ -307,6 +308,6 @@ test("a connection saved and restored before every step behaves the same", () =>
       }
       assert.deepEqual(worlds[1].log, worlds[0].log);
     }),
-    { numRuns: 60 },
+    { numRuns: runs(60) },
   );
 });

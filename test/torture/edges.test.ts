@@ -7,9 +7,10 @@ import { connect, type Socket } from "node:net";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Device, DeviceError } from "../../src/device/index.ts";
+import { FULL } from "../support/long-form.ts";
 import { listen } from "../support/sockets.ts";
 import { eventually } from "../support/watch.ts";
-import { FULL, insist, Mortal } from "./support.ts";
+import { insist, Mortal } from "./support.ts";
 
 const MESSAGES = FULL ? 10_000 : 2000;
 const KILLS = 3;

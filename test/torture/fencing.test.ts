@@ -12,12 +12,12 @@ import type { MailboxStatus } from "../../src/edge/rpc/mailbox-rpc.ts";
 import { ConnectCloseReasonId, deviceURL } from "../../src/sstp/index.ts";
 import { afterAll, mailboxOf, RawClient, startEdge, until } from "../edge/mailbox/support.ts";
 import { partsOf } from "../support/address.ts";
+import { FULL } from "../support/long-form.ts";
 import { statusOf } from "./lossy.ts";
 import {
   ADMIN_TOKEN,
   Chance,
   ENCAPSULATIONS,
-  FULL,
   insist,
   KEYS,
   seedOf,

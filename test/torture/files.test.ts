@@ -13,8 +13,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { listLeftOvers } from "../../src/cli/files/left-overs.ts";
 import { folder } from "../cli/support.ts";
+import { FULL } from "../support/long-form.ts";
 import { pattern } from "../support/watch.ts";
-import { Chance, FULL, Mortal, seedOf, tokenFor } from "./support.ts";
+import { Chance, Mortal, seedOf, tokenFor } from "./support.ts";
 
 const FILES = FULL ? 300 : 30;
 const BYTES = FULL ? 2 * 1024 ** 3 : 24 * 1024 ** 2;

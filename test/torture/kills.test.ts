@@ -8,18 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Device, DeviceError } from "../../src/device/index.ts";
 import { deviceURL } from "../../src/sstp/index.ts";
 import { partsOf } from "../support/address.ts";
-import {
-  Books,
-  Chance,
-  CuttingProxy,
-  ENCAPSULATIONS,
-  FULL,
-  insist,
-  Mortal,
-  seedOf,
-  stamped,
-  stampOf,
-} from "./support.ts";
+import { FULL } from "../support/long-form.ts";
+import { Books, Chance, CuttingProxy, ENCAPSULATIONS, insist, Mortal, seedOf, stamped, stampOf } from "./support.ts";
 
 const DEVICES = 10;
 const MESSAGES = FULL ? 20_000 : 300;

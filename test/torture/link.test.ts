@@ -8,7 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Device } from "../../src/device/index.ts";
 import { type Relay, startRelay } from "../../src/relay/index.ts";
 import { atEdge, atRelay, edgeFor, linkOf } from "../edge/link/link-support.ts";
-import { Books, Chance, CuttingProxy, ENCAPSULATIONS, FULL, seedOf, stamped, stampOf } from "./support.ts";
+import { FULL } from "../support/long-form.ts";
+import { Books, Chance, CuttingProxy, ENCAPSULATIONS, seedOf, stamped, stampOf } from "./support.ts";
 
 const PAIRS = 8;
 const LASTS = FULL ? 60_000 : 5000;

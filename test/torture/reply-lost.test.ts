@@ -9,19 +9,9 @@ import type { Device } from "../../src/device/index.ts";
 import { deviceURL } from "../../src/sstp/index.ts";
 import { afterAll, RawClient, startEdge, until } from "../edge/mailbox/support.ts";
 import { partsOf } from "../support/address.ts";
+import { FULL } from "../support/long-form.ts";
 import { type Loss, LossyProxy, statusOf } from "./lossy.ts";
-import {
-  ADMIN_TOKEN,
-  Chance,
-  ENCAPSULATIONS,
-  FULL,
-  insist,
-  KEYS,
-  seedOf,
-  stamped,
-  stampOf,
-  tokenFor,
-} from "./support.ts";
+import { ADMIN_TOKEN, Chance, ENCAPSULATIONS, insist, KEYS, seedOf, stamped, stampOf, tokenFor } from "./support.ts";
 
 type Encapsulation = (typeof ENCAPSULATIONS)[number];
 type Victim = "sender" | "receiver";
@@ -33,8 +23,8 @@ const ROUNDS = 5;
 /** Concurrent transfers: most of each is the pause before a device reconnects. */
 const PARALLEL = 16;
 /** By default each of the first units is lost, and some of the later ones. */
-const FIRST = FULL ? Number.POSITIVE_INFINITY : 24;
-const BEHIND = 8;
+const FIRST = FULL ? Number.POSITIVE_INFINITY : 10;
+const BEHIND = 4;
 /** The application finishes a message within this many milliseconds. */
 const LATEST = 100;
 

@@ -13,9 +13,6 @@ import { ed25519, jwks } from "../edge/issuer.ts";
 import { listen } from "../support/sockets.ts";
 import type { Order, Word } from "./runtime.ts";
 
-/** Whether the long runs were requested. */
-export const FULL = process.env.GROOVEWAY_TORTURE === "full";
-
 /** The encapsulations that end at an edge. */
 export const ENCAPSULATIONS = ["websocket", "longlived", "keepalive", "polling"] as const;
 

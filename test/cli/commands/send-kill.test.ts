@@ -5,8 +5,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { PART_BYTES } from "../../../src/transfer/index.ts";
+import { FULL } from "../../support/long-form.ts";
 import { eventually, pattern } from "../../support/watch.ts";
-import { Chance, FULL, seedOf } from "../../torture/support.ts";
+import { Chance, seedOf } from "../../torture/support.ts";
 import { Place } from "../files/send-support.ts";
 import { start } from "../support.ts";
 

@@ -10,6 +10,7 @@ import { CommandError } from "../../../src/cli/command-error.ts";
 import { FileReceiver, type Outcome } from "../../../src/cli/files/file-receiver.ts";
 import { listLeftOvers, removeLeftOvers } from "../../../src/cli/files/left-overs.ts";
 import { cancelMessage, type TransferMessage } from "../../../src/transfer/index.ts";
+import { FULL } from "../../support/long-form.ts";
 import { type Fault, FaultyFileSystem, randomOf } from "./faulty-file-system.ts";
 import { arriving, partsOf, transferOf, wholeOf } from "./transfer-support.ts";
 
@@ -102,7 +103,7 @@ function messagesOf(index: number, file: SentFile): Sent[] {
   }));
 }
 
-const RUNS = process.env.GROOVEWAY_TORTURE === "full" ? 5000 : 100;
+const RUNS = FULL ? 5000 : 100;
 
 /** How many messages are processed at a time. */
 const WINDOW = 6;

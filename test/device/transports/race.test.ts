@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import { RUNNING_WAYS } from "../../../src/device/limits.ts";
 import { Race } from "../../../src/device/transports/race.ts";
+import { runs } from "../../support/long-form.ts";
 import { type Behaviour, run, type Step, way } from "./race-support.ts";
 
 /** The ways through an edge, which share its address. */
@@ -115,7 +116,7 @@ describe("any race", () => {
           );
         assert.ok(won === undefined || started.includes(won));
       }),
-      { numRuns: 3000 },
+      { numRuns: runs(3000) },
     );
   });
 
@@ -154,7 +155,7 @@ describe("any race", () => {
         assert.equal(outcome.won, "good");
         assert.ok(outcome.at <= 6000, `${outcome.at} ms`);
       }),
-      { numRuns: 3000 },
+      { numRuns: runs(3000) },
     );
   });
 });

@@ -24,6 +24,7 @@ import {
   type SessionStatus,
   VERSION_1_6,
 } from "../../../src/sstp/index.ts";
+import { runs } from "../../support/long-form.ts";
 
 const EDGE = relayURL("edge.example.com");
 const FAR = relayURL("far.example.com");
@@ -348,7 +349,7 @@ describe("acknowledgements of an endpoint", () => {
           }
         },
       ),
-      { numRuns: 500 },
+      { numRuns: runs(500) },
     );
   });
 

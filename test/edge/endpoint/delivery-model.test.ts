@@ -15,6 +15,7 @@ import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
 import type { DeliveryReport } from "../../../src/edge/rpc/delivery-report.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { CloseReasonId, type Connection } from "../../../src/sstp/index.ts";
+import { runs } from "../../support/long-form.ts";
 import { database } from "../mailbox/sqlite.ts";
 
 const PEER = "grooveDevice://bob/pc";
@@ -206,6 +207,6 @@ it("every message arrives once and in order per destination, in every interleavi
         last.set(name, Number(number));
       }
     }),
-    { numRuns: 300 },
+    { numRuns: runs(300) },
   );
 });

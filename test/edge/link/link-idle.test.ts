@@ -45,7 +45,7 @@ describe("an idle link", { concurrency: true }, () => {
   };
   const linkTo = async (relay: ScriptedRelay): Promise<DrivenLink> => {
     const namespace = await miniflare.getDurableObjectNamespace("LINK");
-    return namespace.get(namespace.idFromName(relay.url)) as unknown as DrivenLink;
+    return namespace.getByName(relay.url) as unknown as DrivenLink;
   };
   const left = async (link: DrivenLink) => {
     const { keys, alarm } = await link.left();

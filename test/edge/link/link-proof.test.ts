@@ -117,7 +117,7 @@ describe("a link with a shared secret", () => {
     const mallory = await atEdge(t, stranger, "mallory/pc");
     await mallory.send("bob/pc@127.0.0.1", "not to be had");
     const namespace = await stranger.miniflare.getDurableObjectNamespace("LINK");
-    const link = namespace.get(namespace.idFromName("grooveDNS://127.0.0.1")) as unknown as LinkStub;
+    const link = namespace.getByName("grooveDNS://127.0.0.1") as unknown as LinkStub;
     await until("it is known why", async () => (await link.status()).reason === "RelayNotProven");
   });
 });
@@ -131,7 +131,7 @@ describe("a link without TLS", () => {
       const alice = await atEdge(t, edge, "alice/pc");
       await alice.send(`bob/pc@${name}`, "confidential");
       const namespace = await edge.miniflare.getDurableObjectNamespace("LINK");
-      const link = namespace.get(namespace.idFromName(relayURL(name))) as unknown as LinkStub;
+      const link = namespace.getByName(relayURL(name)) as unknown as LinkStub;
       await until("it is known why", async () => (await link.status()).reason === "LinkInClear");
     }
   });

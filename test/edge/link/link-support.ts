@@ -5,6 +5,7 @@ import { freePort } from "../../../src/cli/local-edge/workerd-socket.ts";
 import { Device, type DeviceOptions, type TransportName } from "../../../src/device/index.ts";
 import type { LinkStatus } from "../../../src/edge/rpc/link-rpc.ts";
 import { type Relay, type RelayOptions, startRelay } from "../../../src/relay/index.ts";
+import { objectOf } from "../../support/objects.ts";
 import { startEdge } from "../mailbox/support.ts";
 
 export interface Context {
@@ -64,7 +65,6 @@ export interface LinkStub {
 }
 
 /** The Link to a relay on a port of this machine. */
-export async function linkOf(edge: LocalEdge, port: number): Promise<LinkStub> {
-  const namespace = await edge.miniflare.getDurableObjectNamespace("LINK");
-  return namespace.get(namespace.idFromName(`grooveDNS://127.0.0.1:${port}`)) as unknown as LinkStub;
+export function linkOf(edge: LocalEdge, port: number): Promise<LinkStub> {
+  return objectOf(edge.miniflare, "LINK", `grooveDNS://127.0.0.1:${port}`);
 }

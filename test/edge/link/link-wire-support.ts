@@ -5,6 +5,7 @@ import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { Device, openTransport, type SendOptions } from "../../../src/device/index.ts";
 import type { LinkStatus } from "../../../src/edge/rpc/link-rpc.ts";
 import type { MailboxStatus } from "../../../src/edge/rpc/mailbox-rpc.ts";
+import { objectOf } from "../../support/objects.ts";
 import { fresh, mailboxOf, startEdge, until } from "../mailbox/support.ts";
 import { Peer, type Script, ScriptedRelay, say } from "../scripted-relay.ts";
 
@@ -51,8 +52,7 @@ export async function outbox(relay: ScriptedRelay): Promise<MailboxStatus> {
 }
 
 export async function link(relay: ScriptedRelay): Promise<LinkStatus> {
-  const namespace = await edge.miniflare.getDurableObjectNamespace("LINK");
-  const stub = namespace.get(namespace.idFromName(relay.url)) as unknown as { status(): Promise<LinkStatus> };
+  const stub = await objectOf<{ status(): Promise<LinkStatus> }>(edge.miniflare, "LINK", relay.url);
   return stub.status();
 }
 
@@ -98,7 +98,7 @@ export async function given(relay: ScriptedRelay): Promise<void> {
   try {
     await until("the relay is given everything", async () => {
       assert.deepEqual(relay.failures, []);
-      return (await outbox(relay)).messages === 0 && relay.unfinished === 0;
+      return relay.unfinished === 0 && (await outbox(relay)).messages === 0;
     });
   } catch (error) {
     const texts = relay.texts.map((text) => text.slice(0, 20));

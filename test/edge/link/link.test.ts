@@ -13,7 +13,8 @@ import { Device, DeviceError } from "../../../src/device/index.ts";
 import { startRelay } from "../../../src/relay/index.ts";
 import { CloseReasonId, SessionStatusId } from "../../../src/sstp/index.ts";
 import { authority } from "../../support/certificates.ts";
-import { bodyOf, FULL, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "../mailbox/support.ts";
+import { FULL } from "../../support/long-form.ts";
+import { bodyOf, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "../mailbox/support.ts";
 import { atEdge, atRelay, edgeFor, type LinkStub, linkOf, originRelay } from "./link-support.ts";
 
 const PROGRAM = fileURLToPath(new URL("link-tls.ts", import.meta.url));
@@ -268,7 +269,7 @@ describe("a link", () => {
     await sending;
     assert.ok(messages.every(({ body }, i) => Buffer.from(body).equals(bodies[i] ?? Buffer.alloc(0))));
     const namespace = await edge.miniflare.getDurableObjectNamespace("LINK");
-    const link = namespace.get(namespace.idFromName("grooveDNS://127.0.0.1")) as unknown as LinkStub;
+    const link = namespace.getByName("grooveDNS://127.0.0.1") as unknown as LinkStub;
     assert.equal((await link.status()).way, `127.0.0.1:${port}`);
   });
 

@@ -20,10 +20,9 @@ async function filled(t: Parameters<typeof startEdge>[0]) {
   const name = fresh("alice");
   const alice = await connect(edge, `${name}/pc`, "websocket");
   const namespace = await edge.miniflare.getDurableObjectNamespace("METER");
-  const account = namespace.get(namespace.idFromName(accountName(`grooveDevice://${name}`))) as unknown as Pick<
-    Meter,
-    "status"
-  > & { left(): Promise<Left> };
+  const account = namespace.getByName(accountName(`grooveDevice://${name}`)) as unknown as Pick<Meter, "status"> & {
+    left(): Promise<Left>;
+  };
   const to = ["bob", "carol", "dora", "emil"].map((one) => `${fresh(one)}/pc`);
   for (const recipient of to) await alice.send(recipient, BODY);
   const mailbox = async (address: string) => (await mailboxOf(edge, `grooveDevice://${address}`)) as Driven;

@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
-import { afterAll, bodyOf, connect, FULL, mailboxOf, receive, startEdge, TRANSPORTS, until } from "./support.ts";
+import { FULL } from "../../support/long-form.ts";
+import { afterAll, bodyOf, connect, mailboxOf, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 
 const COUNT = FULL ? 10_000 : 100;
 const PATIENCE = FULL ? 600_000 : 60_000;

@@ -4,7 +4,7 @@ import { after, before, describe, it } from "node:test";
 import type { Miniflare } from "miniflare";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { Device } from "../../../src/device/index.ts";
-import { MISSES } from "../../../src/edge/admission/limits.ts";
+import { MISSES, MISSES_RATE } from "../../../src/edge/admission/limits.ts";
 import { EMPTY_TIME, RANGE_TIME, REMEMBER_IDS } from "../../../src/edge/mailbox/limits.ts";
 import type { Left, Tunnel } from "../../support/driven-worker.ts";
 import { startWorker } from "../../support/worker.ts";
@@ -56,7 +56,7 @@ describe("a mailbox", () => {
   };
   const mailboxOf = async (peer: string): Promise<Driven> => {
     const namespace = await miniflare.getDurableObjectNamespace("MAILBOX");
-    return namespace.get(namespace.idFromName(peer)) as unknown as Driven;
+    return namespace.getByName(peer) as unknown as Driven;
   };
   const admin = (path: string, init: RequestInit = {}) =>
     fetch(`${url}/admin${path}`, { ...init, headers: { Authorization: `Bearer ${TOKEN}` } });
@@ -213,14 +213,19 @@ describe("a mailbox", () => {
   });
 
   it("that does not exist may be queried only at a limited rate per source", async () => {
-    const codes = await Promise.all(
-      Array.from({ length: MISSES + 40 }, async (_, i) => {
+    const codes: (string | undefined)[] = [];
+    const began = performance.now();
+    // A busy machine answers so slowly that more are admitted meanwhile.
+    await until("one is refused", async () => {
+      const some = Array.from({ length: MISSES + 40 }, async (_, i) => {
         const headers = { Authorization: `Bearer ${TOKEN}`, "X-Forwarded-For": "192.0.2.7" };
-        const answer = await fetch(`${url}/admin/mailboxes/miss${i}/rule`, { headers });
+        const answer = await fetch(`${url}/admin/mailboxes/miss${codes.length + i}/rule`, { headers });
         return ((await answer.json()) as { code?: string }).code;
-      }),
-    );
-    assert.ok(codes.includes("TooManyMisses"), "the reason is reported");
-    assert.ok(codes.filter((code) => code === undefined).length <= MISSES + 10);
+      });
+      codes.push(...(await Promise.all(some)));
+      return codes.includes("TooManyMisses");
+    });
+    const seconds = (performance.now() - began) / 1000;
+    assert.ok(codes.filter((code) => code === undefined).length <= MISSES + MISSES_RATE * seconds + 10);
   });
 });

@@ -13,12 +13,13 @@ import { before, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { Device, TransportName } from "../../../src/device/index.ts";
+import { FULL } from "../../support/long-form.ts";
 import { afterAll, connect, mailboxOf, receive, startEdge, tunnelOf } from "./support.ts";
 
 const DEVICES: readonly (readonly [TransportName, number])[] = [
-  ["websocket", 200],
-  ["keepalive", 200],
-  ["longlived", 20],
+  ["websocket", FULL ? 200 : 40],
+  ["keepalive", FULL ? 200 : 40],
+  ["longlived", FULL ? 20 : 10],
 ];
 
 /** Above the platform's 10 s, after which it evicts an idle object. */

@@ -6,6 +6,7 @@ import { ID_OCTETS, KEPT_RANGES, RANGE_TIME } from "../../../src/edge/mailbox/li
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
+import { runs } from "../../support/long-form.ts";
 import { database, type TestDatabase } from "./sqlite.ts";
 
 const NOW = Date.UTC(2026, 10, 1);
@@ -78,7 +79,7 @@ describe("the ids that a mailbox remembers", () => {
           store.remove([[1, store.last]]);
         }
       }),
-      { numRuns: 300 },
+      { numRuns: runs(300) },
     );
   });
 

@@ -13,10 +13,12 @@ import { meteredName } from "../../../src/edge/policy/rate-setting.ts";
 import { HOLD_IGNORED_OCTETS } from "../../../src/edge/tunnel/limits.ts";
 import { type ConnectionEvent, ConnectResponseId } from "../../../src/sstp/index.ts";
 import { run } from "../../cli/support.ts";
+import { PATIENCE } from "../../support/sockets.ts";
 import { afterAll, connect, fresh, mailboxOf, RawClient, startEdge, TRANSPORTS, tunnelOf, until } from "./support.ts";
 
-const OCTETS = 400_000;
-const MESSAGES = 200;
+/** Rates that a device can use up on a machine that is busy with other tests. */
+const OCTETS = 100_000;
+const MESSAGES = 50;
 const CONNECTS = 20;
 const RATE = `octets=${OCTETS} messages=${MESSAGES} connects=${CONNECTS} connections=3`;
 /** The length of a flood, and its beginning, which is not measured because the full bucket is used up first. */
@@ -33,7 +35,7 @@ type MeterStub = Pick<Meter, "enter" | "leave" | "lease" | "status">;
 
 async function meterOf(name: string, of = edge): Promise<MeterStub> {
   const namespace = await of.miniflare.getDurableObjectNamespace("METER");
-  return namespace.get(namespace.idFromName(name)) as unknown as MeterStub;
+  return namespace.getByName(name) as unknown as MeterStub;
 }
 
 function meterOfAddress(address: string): Promise<MeterStub> {
@@ -86,7 +88,7 @@ describe("octets and messages", () => {
         }
       })();
       const [octets, messages] = await Promise.all([
-        flood(big, fresh("nobody"), 10_000),
+        flood(big, fresh("nobody"), 2500),
         flood(small, fresh("nobody"), 40),
       ]);
       over = true;
@@ -108,13 +110,15 @@ describe("octets and messages", () => {
     const meter = await meterOf(fresh("token"));
     const names = ["a", "b", "c", "d"];
     const got = new Map<string, number>(names.map((name) => [name, 0]));
+    // Enough to see how they share, however long a busy machine needs for it.
+    const enough = () => [...got.values()].reduce((all, one) => all + one, 0) >= 3 * OCTETS;
     const began = performance.now();
     await Promise.all(
       // Each has several calls at once: a call through the test's proxy takes longer than a lease lasts.
       [...names, ...names, ...names, ...names].map(async (name, index) => {
         // One of them requests far more than the others.
-        const wanted = { octets: index % names.length === 0 ? 50_000_000 : 200_000, messages: 1 };
-        while (performance.now() - began < 4000) {
+        const wanted = { octets: index % names.length === 0 ? 12_500_000 : 50_000, messages: 1 };
+        while (!enough() && performance.now() - began < PATIENCE) {
           const lease = await meter.lease(name, wanted, { octets: 0, messages: 0 });
           await sleep(lease.wait);
           got.set(name, (got.get(name) ?? 0) + lease.octets);
@@ -126,7 +130,7 @@ describe("octets and messages", () => {
     // Tokens gathered during a pause are spent first. How equal the shares are depends on the latency of a call.
     const together = (sum - OCTETS / 2) / seconds;
     assert.ok(together <= 1.1 * OCTETS, `${together} a second of ${OCTETS}`);
-    assert.ok(together >= OCTETS / 10, `${together} a second of ${OCTETS}`);
+    assert.ok(enough(), `${sum} octets came in ${seconds} s`);
     for (const [name, octets] of got) assert.ok(octets > sum / 10, `${name} got ${octets} of ${sum}`);
   });
 

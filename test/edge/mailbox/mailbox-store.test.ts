@@ -10,6 +10,7 @@ import { pack, unpack } from "../../../src/edge/rpc/message-batch.ts";
 import { type Range, Ranges } from "../../../src/lib/ranges.ts";
 import type { Envelope, Mail } from "../../../src/store-and-forward/envelope.ts";
 import { type Amount, RESERVE } from "../../../src/store-and-forward/sender-share.ts";
+import { runs } from "../../support/long-form.ts";
 import { database, type TestDatabase } from "./sqlite.ts";
 
 const MIB = 1024 * 1024;
@@ -629,7 +630,7 @@ describe("the mailbox store", () => {
           }
         }
       }),
-      { numRuns: 60 },
+      { numRuns: runs(60) },
     );
     const db = database();
     const store = open(db);
@@ -803,7 +804,7 @@ describe("the mailbox store", () => {
             assert.ok(Buffer.from(one.mail.body).equals(waiting[i]?.mail.body ?? new Uint8Array()));
         }
       }),
-      { numRuns: 60 },
+      { numRuns: runs(60) },
     );
   });
 });

@@ -29,13 +29,11 @@ import {
   type ConnectionOptions,
   relayURL,
 } from "../../../src/sstp/index.ts";
+import { objectOf } from "../../support/objects.ts";
 import { PATIENCE } from "../../support/sockets.ts";
 
 /** The transports to an edge that is itself the relay. */
 export const TRANSPORTS = ["websocket", "longlived", "keepalive", "polling"] as const satisfies TransportName[];
-
-/** Whether the long form of the tests was requested. */
-export const FULL = process.env.GROOVEWAY_TORTURE === "full";
 
 interface Context {
   after(run: () => Promise<unknown>): void;
@@ -98,9 +96,8 @@ export interface MailboxStub {
 }
 
 /** The object of a mailbox, by its peer's URL. */
-export async function mailboxOf(edge: LocalEdge, peer: string): Promise<MailboxStub> {
-  const namespace = await edge.miniflare.getDurableObjectNamespace("MAILBOX");
-  return namespace.get(namespace.idFromName(peer)) as unknown as MailboxStub;
+export function mailboxOf(edge: LocalEdge, peer: string): Promise<MailboxStub> {
+  return objectOf(edge.miniflare, "MAILBOX", peer);
 }
 
 export interface TunnelStub {
@@ -108,9 +105,8 @@ export interface TunnelStub {
 }
 
 /** The object of a virtual connection, by its GUID. */
-export async function tunnelOf(edge: LocalEdge, guid: string): Promise<TunnelStub> {
-  const namespace = await edge.miniflare.getDurableObjectNamespace("TUNNEL");
-  return namespace.get(namespace.idFromName(guid)) as unknown as TunnelStub;
+export function tunnelOf(edge: LocalEdge, guid: string): Promise<TunnelStub> {
+  return objectOf(edge.miniflare, "TUNNEL", guid);
 }
 
 /** The next messages of a device, each done at once. Fails when they do not arrive. */
@@ -144,24 +140,27 @@ export async function receive(device: Device, count: number, patience = PATIENCE
 const LOOK_AGAIN = { soonest: 20, latest: 500 };
 
 /**
- * Waits until a condition holds. Looks again after a tenth of the time waited so far: most conditions are a call to an
- * object of the edge, and many calls would take the processor from what is waited for.
+ * Waits until a condition holds. Looks again after a tenth of the time waited so far, and after a third if that is a call
+ * to an object of the edge: many calls would take the processor from what is waited for.
  */
 export async function until(what: string, holds: () => boolean | Promise<boolean>, patience = PATIENCE): Promise<void> {
   const begin = Date.now();
-  while (!(await holds())) {
+  for (;;) {
+    const looked = holds();
+    if (await looked) return;
     const waited = Date.now() - begin;
     if (waited > patience) throw new Error(`in vain: ${what}`);
-    await sleep(Math.min(Math.max(LOOK_AGAIN.soonest, waited / 10), LOOK_AGAIN.latest));
+    const share = typeof looked === "boolean" ? 10 : 3;
+    await sleep(Math.min(Math.max(LOOK_AGAIN.soonest, waited / share), LOOK_AGAIN.latest));
   }
 }
 
 /** A body of this length that differs from every other message at the same position. */
 export function bodyOf(length: number, seed: string): Uint8Array {
   const block = createHash("sha256").update(seed).digest();
+  const repeated = Uint8Array.from({ length: Math.min(length, 8192) }, (_, i) => (block[i % 32] ?? 0) ^ (i >>> 5));
   const body = new Uint8Array(length);
-  // Uint8Array.from takes five times as long.
-  for (let i = 0; i < length; i += 1) body[i] = (block[i % 32] ?? 0) ^ (i >>> 5);
+  for (let at = 0; at < length; at += repeated.length) body.set(repeated.subarray(0, length - at), at);
   return body;
 }
 
@@ -266,7 +265,8 @@ export class RawClient {
       patience,
     );
     await looking.catch((error: Error) => {
-      throw new Error(`${error.message}; came ${this.events.map((event) => event.type).join(" ")}`);
+      const came = this.events.map((event) => event.type).join(" ");
+      throw new Error(`${error.message}; came ${came} ${JSON.stringify(this.#transport.lost ?? "")}`);
     });
     assert.ok(found);
     return found;
