@@ -12,6 +12,12 @@ const SOURCE = { 22: 18, 23: 6 };
 /** From this major version on, any minor version will do. */
 const ANY = 24;
 
+/**
+ * Threads of Node for the file system, unless the user sets another number. A sync blocks its thread, and with the usual
+ * four, files that arrive together wait for each other's. Node reads this when it first needs a thread.
+ */
+if (process.env.UV_THREADPOOL_SIZE === undefined) process.env.UV_THREADPOOL_SIZE = "16";
+
 /** Exit statuses, as in exit-codes.ts. */
 const FAILED = 1;
 const INTERNAL_ERROR = 70;

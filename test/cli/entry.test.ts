@@ -82,6 +82,28 @@ test("a Node that is new enough runs the command", async (context) => {
   }
 });
 
+test("files are synced by more threads than Node's four, or as many as the user says", async (context) => {
+  const compiled = await packed(context);
+  const threads = 'Number(/Threads:\\s+(\\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1])';
+  const program = `
+    import { readFileSync, stat } from "node:fs";
+    const before = ${threads};
+    await Promise.all(Array.from({ length: 99 }, () => new Promise((resolve) => stat("/", resolve))));
+    console.log(${threads} - before);`;
+  await writeFile(join(compiled, "../../../dist/cli/main.js"), program);
+  for (const [given, expected] of [
+    [undefined, "16\n"],
+    ["3", "3\n"],
+  ] as const) {
+    const { UV_THREADPOOL_SIZE: _, ...env } = process.env;
+    const { stdout } = await execute(process.execPath, [compiled], {
+      ...env,
+      ...(given !== undefined && { UV_THREADPOOL_SIZE: given }),
+    });
+    assert.equal(stdout, expected);
+  }
+});
+
 test("the package declares the versions that the entry point checks", async () => {
   const { engines, bin } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8"));
   assert.equal(engines.node, ">=22.13");

@@ -11,7 +11,6 @@
  */
 import { createHash, hash, randomBytes } from "node:crypto";
 import type { Stats } from "node:fs";
-import type { FileHandle } from "node:fs/promises";
 import { Condition } from "../../lib/condition.ts";
 import { visible } from "../../lib/printable.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
@@ -29,7 +28,7 @@ import {
   wholeMessage,
 } from "../../transfer/index.ts";
 import { CommandError } from "../command-error.ts";
-import { cannotRead, type FileToSend, openToSend } from "./files-to-send.ts";
+import { cannotRead, type FileToSend, openToSend, type SourceFile } from "./files-to-send.ts";
 import type { Claim, SendJournal } from "./send-journal.ts";
 
 /** Unacknowledged bytes in flight: about a second at 100 Mbit/s, and a bound on memory. */
@@ -181,7 +180,7 @@ export class FileSender {
   }
 
   async #queueFile(file: FileToSend, isFresh: boolean): Promise<Queued> {
-    const { handle, found } = await openToSend(file);
+    const { file: source, found } = await openToSend(file);
     try {
       const claim = await this.#claim(file, found, isFresh);
       for (const transfer of claim.superseded) this.#cancelAside(transfer, "Superseded");
@@ -192,8 +191,8 @@ export class FileSender {
         mode: found.mode & 0o7777,
         size: found.size,
       };
-      const queued = await this.#queue(attributes, claim, piecesOfFile(handle, found.size));
-      const now = await handle.stat();
+      const queued = await this.#queue(attributes, claim, piecesOfFile(source, found.size));
+      const now = await source.stat();
       const isChanged = now.mtimeMs !== found.mtimeMs || now.size !== found.size;
       return { ...queued, file: { ...queued.file, isChanged } };
     } catch (error) {
@@ -202,7 +201,7 @@ export class FileSender {
       this.#cancelAside(error.transfer, "Superseded");
       return await this.#queueFile(file, true);
     } finally {
-      await handle.close();
+      await source.close();
     }
   }
 
@@ -380,7 +379,7 @@ class OtherContents extends Error {
  *
  * @param size expected size, so that a small file gets a small buffer
  */
-async function* piecesOfFile(handle: FileHandle, size: number): AsyncGenerator<Buffer, undefined> {
+async function* piecesOfFile(file: SourceFile, size: number): AsyncGenerator<Buffer, undefined> {
   let position = 0;
   for (let length = Math.min(size + 1, PART_BYTES); ; length = PART_BYTES) {
     let piece = newPiece(length);
@@ -392,7 +391,7 @@ async function* piecesOfFile(handle: FileHandle, size: number): AsyncGenerator<B
         piece.copy(longer);
         piece = longer;
       }
-      const { bytesRead } = await handle
+      const bytesRead = await file
         .read(piece, filled, piece.length - filled, position)
         .catch((cause: unknown) => Promise.reject(new ReadFailure("a file cannot be read", { cause })));
       if (bytesRead === 0) break;

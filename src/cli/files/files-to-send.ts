@@ -6,11 +6,13 @@
  *
  * @module
  */
+import * as fs from "node:fs";
 import { constants, lstatSync, readlinkSync, realpathSync, type Stats } from "node:fs";
-import { type FileHandle, open, readdir, readlink, realpath } from "node:fs/promises";
+import { readdir, realpath } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import { visible } from "../../lib/printable.ts";
 import { CommandError } from "../command-error.ts";
+import { call } from "./file-system.ts";
 
 /** A regular file to send. */
 export interface FileToSend {
@@ -108,9 +110,31 @@ function joined(folder: Buffer, entry: Buffer): Buffer {
   return folder.at(-1) === SLASH[0] ? Buffer.concat([folder, entry]) : Buffer.concat([folder, SLASH, entry]);
 }
 
+/** A file open for reading. */
+export class SourceFile {
+  readonly fd: number;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  /** Reads up to a number of bytes at a position. Returns how many were read; 0 at the end. */
+  read(into: Buffer, at: number, most: number, position: number): Promise<number> {
+    return call((done) => fs.read(this.fd, into, at, most, position, done));
+  }
+
+  stat(): Promise<Stats> {
+    return call((done) => fs.fstat(this.fd, done));
+  }
+
+  close(): Promise<void> {
+    return call((done) => fs.close(this.fd, (error) => done(error ?? null)));
+  }
+}
+
 /** A file open for reading, and its status. */
 export interface OpenFile {
-  readonly handle: FileHandle;
+  readonly file: SourceFile;
   readonly found: Stats;
 }
 
@@ -124,29 +148,29 @@ const OPEN = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NON
  */
 export async function openToSend({ path, place }: Pick<FileToSend, "path" | "place">): Promise<OpenFile> {
   const shown = visible(String(path));
-  let handle: FileHandle;
+  let file: SourceFile;
   try {
-    handle = await open(path, OPEN);
+    file = new SourceFile(await call((done) => fs.open(path, OPEN, done)));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ELOOP") throw linkRefused(shown, path);
     throw cannotRead(shown, error);
   }
   try {
-    const found = await handle.stat();
+    const found = await file.stat();
     if (!found.isFile()) throw specialRefused(shown, found);
-    if (place !== undefined && !(await liesAt(handle, path, place))) {
+    if (place !== undefined && !(await liesAt(file, path, place))) {
       throw new CommandError("CannotRead", `${shown}, or a folder in its path, was moved while it was being sent`);
     }
-    return { handle, found };
+    return { file, found };
   } catch (error) {
-    await handle.close();
+    await file.close();
     throw error instanceof CommandError ? error : cannotRead(shown, error);
   }
 }
 
 /** Linux reports the path of an open file. Elsewhere the path is resolved again, which misses only a double change. */
-async function liesAt(handle: FileHandle, path: Buffer, place: Buffer): Promise<boolean> {
-  const real = await readlink(`/proc/self/fd/${handle.fd}`, { encoding: "buffer" }).catch(() =>
+async function liesAt({ fd }: SourceFile, path: Buffer, place: Buffer): Promise<boolean> {
+  const real = await call<Buffer>((done) => fs.readlink(`/proc/self/fd/${fd}`, "buffer", done)).catch(() =>
     realpath(path, { encoding: "buffer" }),
   );
   return place.equals(real);

@@ -14,15 +14,7 @@
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import type { Drop } from "../../store-and-forward/drop-reasons.ts";
 import type { DeliveryReport } from "../rpc/delivery-report.ts";
-import {
-  ASIDE_RANGES,
-  DECLINED_RANGES,
-  LATER,
-  REFUSED_FOR,
-  REFUSED_MESSAGES,
-  SEND_WINDOW,
-  SEND_WINDOW_MESSAGES,
-} from "./limits.ts";
+import { ASIDE_RANGES, DECLINED_RANGES, LATER, REFUSED_FOR, REFUSED_MESSAGES, SEND_WINDOW_MESSAGES } from "./limits.ts";
 import type { MailboxStore, Slice } from "./mailbox-store.ts";
 import { SendWindow } from "./send-window.ts";
 
@@ -104,8 +96,9 @@ export class Consumption {
   }
 
   /** Returns the next messages within the consumer's window, and counts them as in flight. */
-  next(): Slice[] {
-    const octets = SEND_WINDOW - this.#flying.octets;
+  next(now = Date.now()): Slice[] {
+    const window = this.#flying.most(now);
+    const octets = window - this.#flying.octets;
     const count = SEND_WINDOW_MESSAGES - this.#flying.count;
     if (octets <= 0 || count <= 0) return [];
     if ((this.#done.last ?? 0) > this.#sent) this.cut();
@@ -113,9 +106,9 @@ export class Consumption {
     if (slices.length === 0) this.#sent = Math.max(this.#sent, this.#top);
     // A message larger than the rest of the window waits until half the window is free. The other half may be held by
     // sessions that are not ready.
-    if ((slices[0]?.sizes[0] ?? 0) > octets && this.#flying.octets > SEND_WINDOW / 2) return [];
+    if ((slices[0]?.sizes[0] ?? 0) > octets && this.#flying.octets > window / 2) return [];
     for (const { first, sizes } of slices) {
-      this.#flying.add(first, sizes);
+      this.#flying.add(first, sizes, now);
       this.#sent = first + sizes.length - 1;
     }
     this.#top = Math.max(this.#top, this.#sent);
@@ -134,6 +127,7 @@ export class Consumption {
       this.#done.add(from, to);
       if (asideBefore > 0) this.#notAside(from, to);
     }
+    this.#flying.acknowledged(done, now);
     this.#flying.landed(done);
     if (report.dropped !== undefined) dropped.SlowPeer = report.dropped;
     if (report.recipients !== undefined) dropped.RefusedByPeer = report.recipients;

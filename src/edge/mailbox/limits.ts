@@ -57,8 +57,26 @@ export const UNWRITTEN_OCTETS = 256 * 1024;
 /** Age of the ids that an operator's purge forgets. A device that lost an acknowledgement has resent by then. */
 export const PURGED_IDS_AGE = 3600_000;
 
-/** Maximum unacknowledged bytes sent to the consumer. */
+/** Unacknowledged bytes that every consumer may have been sent: one part of a file. */
 export const SEND_WINDOW = 1024 * 1024;
+
+/**
+ * What a quick consumer may have been sent beyond that: three parts of a file, with the headers of all. It acknowledges
+ * one part while others are on their way, which takes a quarter longer with one at a time.
+ */
+export const EXTRA_WINDOW = 3 * 1024 * 1024 + 16 * 1024;
+
+/**
+ * The same for all mailboxes of an isolate together: an eighth of its 128 MiB. Every mailbox beyond that still has its
+ * own window.
+ */
+export const EXTRA_WINDOWS = 16 * 1024 * 1024;
+
+/**
+ * A consumer is quick if its last acknowledgement came within this time of the message. At 4 MB/s that is the larger
+ * window, and on a slower line the smaller one costs nothing.
+ */
+export const QUICK = 1000;
 
 /** Maximum unacknowledged messages sent to the consumer. */
 export const SEND_WINDOW_MESSAGES = 2000;
@@ -149,6 +167,14 @@ export const DECLINED_RANGES = 256;
 
 /** Bytes of segments cached in memory: as much as the consumer may leave unacknowledged. */
 export const CACHED_OCTETS = SEND_WINDOW;
+
+/**
+ * Bytes of messages with long bodies that a mailbox keeps as they came until it has sent them, so that it need not read
+ * them back: what a quick consumer is sent at once. And the same for all mailboxes of an isolate, a sixteenth of its 128
+ * MiB.
+ */
+export const UNSENT_OCTETS = SEND_WINDOW + EXTRA_WINDOW;
+export const UNSENT_IN_ISOLATE = 8 * 1024 * 1024;
 
 /** Maximum cached segments. A lookup scans them. */
 export const CACHED_SEGMENTS = 64;

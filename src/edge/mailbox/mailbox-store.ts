@@ -817,6 +817,12 @@ export class MailboxStore {
       length += octetsHere;
     }
     flush();
+    const [only] = written;
+    const isAll = kept.length === sizes.length && only?.sizes.length === kept.length;
+    // Its long bodies need not be read back.
+    if (isAll && only.bundle.octets !== octets && only.bundle.envelopes.length === envelopes.length) {
+      return [{ ...only, unsent: octets }];
+    }
     return written;
   }
 
@@ -938,13 +944,23 @@ export class MailboxStore {
   }
 
   /**
-   * Returns messages of a segment with their bodies, wherever stored, in a buffer of their own.
+   * Returns messages of a segment with their bodies, wherever stored, in a buffer of nothing else.
    *
    * @param used numbers of the envelopes that they use
    */
   #slice(segment: Segment, begin: number, end: number, used: readonly number[], counts: readonly number[]): Slice {
-    const { first, bundle, starts } = segment;
-    const { envelopes, octets } = bundle;
+    const { first, bundle, unsent } = segment;
+    const { envelopes } = bundle;
+    const whole = unsent === undefined ? this.#gathered(segment, begin, end) : cut(unsent, begin, end);
+    if (end === segment.sizes.length) this.#cache.sent(first);
+    const isWhole = used.length === envelopes.length;
+    const sent = isWhole ? { envelopes, octets: whole } : renumbered({ envelopes, octets: whole.slice() }, used);
+    return { first: first + begin, bundle: sent, sizes: counts };
+  }
+
+  /** Reads the bodies of a segment's messages that are stored elsewhere. */
+  #gathered({ first, bundle, starts }: Segment, begin: number, end: number): Uint8Array {
+    const { octets } = bundle;
     const pieces: Uint8Array[] = [];
     let length = 0;
     let from = starts[begin] ?? 0;
@@ -963,10 +979,7 @@ export class MailboxStore {
     }
     add(octets.subarray(from, starts[end] ?? from));
     const [only] = pieces;
-    const whole = pieces.length === 1 && only !== undefined ? only.slice() : joinOctets(pieces, length);
-    const mine = { envelopes, octets: whole };
-    const sent = used.length === envelopes.length ? mine : renumbered(mine, used);
-    return { first: first + begin, bundle: sent, sizes: counts };
+    return pieces.length === 1 && only !== undefined ? owned(only) : joinOctets(pieces, length);
   }
 
   /** Settles messages: updates the counts, and deletes segments that are settled whole. */
@@ -1300,6 +1313,17 @@ function partOf({ texts, shares }: Batch, { envelopes, octets }: MessageBatch): 
     texts: used.map((number) => texts[number] ?? ""),
     shares: used.map((number) => shares[number] ?? 0),
   };
+}
+
+/** Some messages of a batch, in a buffer of nothing else. */
+function cut(octets: Uint8Array, begin: number, end: number): Uint8Array {
+  const { starts } = contentsOf(octets);
+  return owned(octets.subarray(starts[begin], starts[end]));
+}
+
+/** The same bytes in a buffer of nothing else. It may be a cached one: calls copy what they send. */
+function owned(octets: Uint8Array): Uint8Array {
+  return octets.length === octets.buffer.byteLength ? octets : octets.slice();
 }
 
 const encoder = new TextEncoder();

@@ -6,7 +6,8 @@
 
 import { kept } from "../../store-and-forward/message-body.ts";
 import type { Contents, MessageBatch } from "../rpc/message-batch.ts";
-import { CACHED_OCTETS, CACHED_SEGMENTS } from "./limits.ts";
+import { CACHED_OCTETS, CACHED_SEGMENTS, UNSENT_IN_ISOLATE, UNSENT_OCTETS } from "./limits.ts";
+import { MemoryPool, type MemoryShare } from "./memory-pool.ts";
 
 /** A row of the log: messages numbered one by one from `first`. */
 export interface Segment extends Contents {
@@ -16,14 +17,26 @@ export interface Segment extends Contents {
   readonly shares: readonly number[];
   /** Bytes of its messages, and of the envelopes stored in its row. */
   readonly octets: number;
+  /** Its messages with the bodies that are stored elsewhere, as they came, until they are sent. */
+  readonly unsent?: Uint8Array | undefined;
 }
 
+/** What the mailboxes of this isolate keep of messages with long bodies. */
+const isolate = new MemoryPool(UNSENT_IN_ISOLATE);
+
 export class SegmentCache {
+  readonly #pool: MemoryPool;
+  readonly #unsent: MemoryShare;
   /** By the number of their first message, in order of insertion. */
   readonly #kept = new Map<number, Segment>();
   #octets = 0;
   /** The last hit, which is often the next one too. */
   #last: Segment | undefined;
+
+  constructor(pool = isolate) {
+    this.#pool = pool;
+    this.#unsent = pool.join(this);
+  }
 
   /** Returns the cached segment that contains a message. */
   find(seq: number): Segment | undefined {
@@ -43,6 +56,15 @@ export class SegmentCache {
     }
   }
 
+  /** Forgets the long bodies of a segment. */
+  sent(first: number): void {
+    const segment = this.#kept.get(first);
+    if (segment?.unsent === undefined) return;
+    this.#resize(-segment.unsent.length);
+    this.#kept.set(first, { ...segment, unsent: undefined });
+    if (this.#last === segment) this.#last = undefined;
+  }
+
   /** Caches a segment that is being read, and evicts the oldest ones if necessary. */
   keep(segment: Segment): void {
     const weight = weightOf(segment);
@@ -59,21 +81,30 @@ export class SegmentCache {
     if (segment === undefined) return;
     this.#kept.delete(first);
     this.#octets -= weightOf(segment);
+    this.#resize(-(segment.unsent?.length ?? 0));
     if (this.#last === segment) this.#last = undefined;
   }
 
   clear(): void {
     this.#kept.clear();
     this.#octets = 0;
+    this.#resize(-this.#unsent.octets);
     this.#last = undefined;
   }
 
   #add(segment: Segment): void {
     const { envelopes, octets } = segment.bundle;
-    const own = kept(octets);
     // A bundle that was refused in part is a view of the whole buffer, and would keep all of it alive.
-    this.#kept.set(segment.first, own === octets ? segment : { ...segment, bundle: { envelopes, octets: own } });
+    const bundle = { envelopes, octets: kept(octets) };
+    const { length = 0 } = segment.unsent ?? {};
+    const fits = this.#unsent.octets + length <= Math.min(UNSENT_OCTETS, this.#pool.allowed(this.#unsent));
+    this.#kept.set(segment.first, { ...segment, bundle, unsent: fits ? segment.unsent : undefined });
     this.#octets += weightOf(segment);
+    if (fits) this.#resize(length);
+  }
+
+  #resize(by: number): void {
+    this.#pool.resize(this.#unsent, this.#unsent.octets + by);
   }
 }
 

@@ -9,7 +9,7 @@
  */
 
 import { ECHO_STRING, REASON_HEADER } from "../../encapsulation/index.ts";
-import { type ByteReader, byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
+import type { ByteReader } from "../../lib/runtime/byte-reader.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { CommandWalker, encode, VERSION_1_6 } from "../../sstp/index.ts";
 import { isReason, type Reason } from "../reasons.ts";
@@ -24,11 +24,10 @@ import type { AnsweredGet, TunnelStub } from "./tunnel-client.ts";
  * silent the stream is between two commands, so this may insert Noops: they tell an idle device that the edge is there,
  * without waking the Tunnel.
  */
-export async function driveDown(
-  { bell, echo, tunnel, over }: AnsweredGet,
-  body: WritableStream<Uint8Array>,
-): Promise<void> {
-  const device = body.getWriter();
+export async function driveDown(get: AnsweredGet, body: WritableStream<Uint8Array>): Promise<void> {
+  const { bell, echo, over } = get;
+  let device = body.getWriter();
+  // While the platform copies, it aborts the body itself.
   over.addEventListener("abort", () => void device.abort(over.reason).catch(() => undefined));
   try {
     await device.write(echo);
@@ -46,7 +45,11 @@ export async function driveDown(
       ring = undefined;
       if (rung.value.kind === "closed") return;
       if (rung.value.kind === "octets") await device.write(rung.value.octets);
-      else await pumpStream(tunnel, device);
+      else {
+        device.releaseLock();
+        await pipeStream(get, body);
+        device = body.getWriter();
+      }
       bell.say(said === 0 ? "arm" : `arm ${said}`);
       said = 0;
     }
@@ -55,16 +58,11 @@ export async function driveDown(
   }
 }
 
-async function pumpStream(tunnel: TunnelStub, device: WritableStreamDefaultWriter<Uint8Array>): Promise<void> {
+/** Has the platform copy what the Tunnel streams until it pauses, at half the cost of our own code. */
+async function pipeStream({ tunnel, over }: AnsweredGet, device: WritableStream<Uint8Array>): Promise<void> {
   const { ok, body } = await tunnel.pull();
   // A refusal's body is not for the device: the virtual connection has ended, and the bell will say so.
-  if (!ok || body === null) return;
-  const read = byteReader(body, READ_SIZE);
-  for (;;) {
-    const octets = await read();
-    if (typeof octets === "string") return;
-    await device.write(octets);
-  }
+  if (ok && body !== null) await body.pipeTo(device, { preventClose: true, signal: over });
 }
 
 /**

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Consumption } from "../../../src/edge/mailbox/consumer.ts";
-import { DECLINED_RANGES, LATER, REFUSED_FOR, SEND_WINDOW } from "../../../src/edge/mailbox/limits.ts";
+import { DECLINED_RANGES, LATER, QUICK, REFUSED_FOR, SEND_WINDOW } from "../../../src/edge/mailbox/limits.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { database } from "./sqlite.ts";
@@ -21,7 +21,7 @@ function started(count: number, size = 10) {
   };
   append(count);
   const numbers = (consumption: Consumption) =>
-    consumption.next().flatMap(({ first, sizes }) => sizes.map((_, at) => first + at));
+    consumption.next(0).flatMap(({ first, sizes }) => sizes.map((_, at) => first + at));
   return { store, append, numbers, consumption: new Consumption(store) };
 }
 
@@ -32,7 +32,7 @@ describe("a message that is set aside", () => {
     assert.deepEqual(numbers(consumption), []);
     consumption.report({ aside: [[1, 2]] }, 0);
     assert.deepEqual(numbers(consumption), [4, 5]);
-    consumption.report({ done: [[3, 5]] }, 0);
+    consumption.report({ done: [[3, 5]] }, QUICK + 1);
     assert.deepEqual(numbers(consumption), [6]);
     append(1);
     consumption.report({ again: [[1, 2]] }, 0);

@@ -409,6 +409,31 @@ describe("the mailbox store", () => {
     assert.deepEqual(db.sql.exec("SELECT seq FROM bodies").toArray(), []);
   });
 
+  it("sends long bodies as they came, and reads them back only to send them again", () => {
+    const db = database();
+    const queries: string[] = [];
+    const sql = {
+      exec(query: string, ...bindings: Parameters<typeof db.sql.exec> extends [string, ...infer Rest] ? Rest : never) {
+        queries.push(query);
+        return db.sql.exec(query, ...bindings);
+      },
+    };
+    const store = new MailboxStore(sql, db.transaction);
+    const bodiesRead = () => queries.splice(0).filter((query) => /SELECT.*FROM bodies/.test(query)).length;
+    const sent = [mail("1", MIB), mail("2", 10), mail("3", MIB)];
+    const bodies = sent.map(({ body }) => body);
+    append(store, sent, NOW);
+    const bodiesOf = (after: number, count: number) => read(store, after, 9 * MIB, count).map((one) => one.mail.body);
+    assert.deepEqual([...bodiesOf(0, 1), ...bodiesOf(1, 2)], bodies);
+    assert.equal(bodiesRead(), 0);
+    assert.deepEqual(bodiesOf(0, 3), bodies);
+    assert.equal(bodiesRead(), 2);
+    // What is kept is bounded.
+    for (let n = 4; n < 12; n += 1) append(store, [mail(String(n), MIB)], NOW);
+    assert.equal(bodiesOf(3, 8).length, 8);
+    assert.ok(bodiesRead() >= 4);
+  });
+
   it("splits a batch into segments that fit a row", () => {
     const db = database();
     const store = open(db);
