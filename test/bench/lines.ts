@@ -4,6 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { Device, type DeviceOptions, openTransport, type TransportOptions } from "../../src/device/index.ts";
+import { bodyLimits } from "../../src/device/transports/body-limits.ts";
 import { ECHO_STRING, formatTarget, guidFrom, MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
 import { type Write, writerOfMessages, writerTo } from "./blocks.ts";
 import { type EngineTransport, engineClient, writerToEngine } from "./peers.ts";
@@ -107,12 +108,15 @@ async function sockets(
   return lineOf(post, [get, post]);
 }
 
+/** What the ways from this process have refused, as a device remembers it. */
+const learned = bodyLimits(() => "here");
+
 async function transport(
   options: TransportOptions,
   command: Uint8Array,
   take: (octets: Uint8Array) => void,
 ): Promise<Line> {
-  const opened = openTransport(options);
+  const opened = openTransport({ ...options, bodyLimits: learned });
   // Polling is established by its first octets, so they are not held until then.
   void opened.write([command]);
   void (async () => {

@@ -416,6 +416,7 @@ function sectionOf(box: Box, down: boolean, figures: readonly Figure[]): Section
     ],
     notes: [
       "Without `messages`: octets to a relay behind the edge. `messages`: 64 KiB each, to a device; the edge stores each one.",
+      "Squid 5 ends a connection on which more comes than the server behind it reads at once: LongLived and httptunnel suffer.",
       "engine.io stores nothing. httptunnel's client is a program with a TCP entrance.",
     ],
   };
