@@ -53,6 +53,27 @@ export function writerTo(socket: Socket): Write {
   };
 }
 
+/** Blocks that wait for their acknowledgement as messages, before the writer waits. */
+const UNACKNOWLEDGED = 64;
+
+/** A writer of messages. A message that cannot be sent is missing at the receiver. */
+export function writerOfMessages(send: (block: Uint8Array) => Promise<unknown>): Write {
+  let unacknowledged = 0;
+  let goOn: () => void = () => undefined;
+  const sent = () => {
+    unacknowledged -= 1;
+    goOn();
+  };
+  return (block) => {
+    unacknowledged += 1;
+    send(block).then(sent, sent);
+    if (unacknowledged < UNACKNOWLEDGED) return undefined;
+    return new Promise((resolve) => {
+      goOn = resolve;
+    });
+  };
+}
+
 /** What has arrived. */
 export interface Received {
   readonly octets: number;
@@ -164,7 +185,8 @@ export function formatCommand(command: Command): Uint8Array {
   return octets;
 }
 
-export function parseCommand(octets: Buffer): Command {
+/** Returns undefined if the octets are no command. */
+export function parseCommand(octets: Buffer): Command | undefined {
   const wish = WISHES[octets.readUInt32LE(0)];
   const id = octets.readUInt32LE(4);
   switch (wish) {
@@ -175,6 +197,6 @@ export function parseCommand(octets: Buffer): Command {
     case "echo":
       return { wish, id };
     default:
-      throw new Error(`no command: ${octets.toString("hex")}`);
+      return undefined;
   }
 }

@@ -9,8 +9,19 @@ import { join } from "node:path";
 import { Device, type DeviceOptions } from "../../src/device/index.ts";
 import { startRelay } from "../../src/relay/index.ts";
 import { serve } from "../support/rpc.ts";
-import { COMMAND, type Command, parseCommand, pour, READY, type Received, Receiver, writerTo } from "./blocks.ts";
-import { engineServer } from "./peers.ts";
+import {
+  COMMAND,
+  type Command,
+  parseCommand,
+  pour,
+  READY,
+  type Received,
+  Receiver,
+  type Write,
+  writerOfMessages,
+  writerTo,
+} from "./blocks.ts";
+import { engineServer, octetsOf, writerToEngine } from "./peers.ts";
 
 interface Sink {
   readonly receiver: Receiver;
@@ -35,7 +46,10 @@ const server = createServer({ noDelay: true }, (socket) => {
     begin = begin.length === 0 ? octets : Buffer.concat([begin, octets]);
     if (begin.length < COMMAND) return;
     socket.off("data", first);
-    follow(socket, parseCommand(begin), begin.subarray(COMMAND));
+    const command = parseCommand(begin);
+    // A tunnel that has lost octets, for example.
+    if (command === undefined) socket.destroy();
+    else follow(socket, command, begin.subarray(COMMAND));
   };
   socket.on("data", first);
 });
@@ -81,6 +95,25 @@ function sink(socket: Socket, id: number, rate: number, rest: Buffer): void {
   socket.on("close", () => finished.resolve(receiver.result()));
 }
 
+/** Follows the command that is the first message of a sender; the next ones are blocks. */
+function followMessages(write: Write, gone: () => boolean): (message: Uint8Array) => void {
+  let command: Command | undefined;
+  return (message) => {
+    if (command === undefined) {
+      command = parseCommand(Buffer.from(message));
+      if (command?.wish === "source") void pour(write, command.size, command.milliseconds, gone);
+      return;
+    }
+    const { receiver, finished } = sinkOf(command.id);
+    try {
+      receiver.push(message);
+    } catch (error) {
+      finished.reject(error);
+    }
+    if (receiver.done) finished.resolve(receiver.result());
+  };
+}
+
 const folder = mkdtempSync(join(tmpdir(), "grooveway-bench-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 
@@ -113,5 +146,36 @@ serve({
     })();
   },
 
-  engine: () => engineServer(),
+  /** engine.io's server, which sends every message back. */
+  engine: () =>
+    engineServer("127.0.0.1", ["polling"], (socket) => {
+      socket.on("message", (data) => socket.send(data));
+    }),
+
+  /** engine.io's server on all addresses, whose messages are commands and blocks. */
+  engineBlocks: () =>
+    engineServer("0.0.0.0", ["polling", "websocket"], (socket) => {
+      const take = followMessages(writerToEngine(socket), () => socket.readyState !== "open");
+      socket.on("message", (data) => take(octetsOf(data)));
+    }),
+
+  /** A device whose messages are commands and blocks, which it takes from any number of senders. */
+  async deviceBlocks(options: DeviceOptions) {
+    const device = await Device.connect(options);
+    const senders = new Map<string, (message: Uint8Array) => void>();
+    void (async () => {
+      for await (const message of device.messages()) {
+        const { from = "", body } = message;
+        const take =
+          senders.get(from) ??
+          followMessages(
+            writerOfMessages((block) => device.send(from, block)),
+            () => false,
+          );
+        senders.set(from, take);
+        take(body);
+        message.done();
+      }
+    })();
+  },
 });

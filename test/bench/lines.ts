@@ -3,9 +3,11 @@
  */
 import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
-import { openTransport, type TransportOptions } from "../../src/device/index.ts";
+import { Device, type DeviceOptions, openTransport, type TransportOptions } from "../../src/device/index.ts";
+import { bodyLimits } from "../../src/device/transports/body-limits.ts";
 import { ECHO_STRING, formatTarget, guidFrom, MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
-import { type Write, writerTo } from "./blocks.ts";
+import { type Write, writerOfMessages, writerTo } from "./blocks.ts";
+import { type EngineTransport, engineClient, writerToEngine } from "./peers.ts";
 
 export type Way =
   /** TCP, to the far side itself or to a peer's entrance. */
@@ -15,11 +17,19 @@ export type Way =
   /** LongLived at the edge over two bare sockets, so that no client limits the edge. */
   | { readonly kind: "sockets"; readonly port: number; readonly relay: string }
   /** The product's own transports. */
-  | { readonly kind: "transport"; readonly options: TransportOptions };
+  | { readonly kind: "transport"; readonly options: TransportOptions }
+  /** A device that sends messages to another. */
+  | { readonly kind: "device"; readonly options: Omit<DeviceOptions, "address">; readonly to: string }
+  /** Messages of engine.io. */
+  | { readonly kind: "engine"; readonly url: string; readonly transport: EngineTransport };
+
+/** How long a device may look for its way, in milliseconds. */
+const DEVICE_PATIENCE = 6_000;
 
 export interface Line {
   readonly write: Write;
-  readonly lost: () => boolean;
+  /** Why the line has ended; undefined while it is there. */
+  readonly lost: () => string | undefined;
   close(): void;
 }
 
@@ -37,6 +47,10 @@ export function openLine(way: Way, command: Uint8Array, take: (octets: Uint8Arra
       return sockets(way.port, way.relay, command, take);
     case "transport":
       return transport(way.options, command, take);
+    case "device":
+      return device(way.options, way.to, command, take);
+    case "engine":
+      return engine(way.url, way.transport, command, take);
   }
 }
 
@@ -94,12 +108,15 @@ async function sockets(
   return lineOf(post, [get, post]);
 }
 
+/** What the ways from this process have refused, as a device remembers it. */
+const learned = bodyLimits(() => "here");
+
 async function transport(
   options: TransportOptions,
   command: Uint8Array,
   take: (octets: Uint8Array) => void,
 ): Promise<Line> {
-  const opened = openTransport(options);
+  const opened = openTransport({ ...options, bodyLimits: learned });
   // Polling is established by its first octets, so they are not held until then.
   void opened.write([command]);
   void (async () => {
@@ -112,15 +129,67 @@ async function transport(
   if (options.transport !== "polling") await opened.established;
   return {
     write: (block) => opened.write([block]),
-    lost: () => opened.lost !== undefined,
+    lost: () => opened.lost?.detail,
     close: () => opened.close(),
+  };
+}
+
+async function device(
+  options: Omit<DeviceOptions, "address">,
+  to: string,
+  command: Uint8Array,
+  take: (octets: Uint8Array) => void,
+): Promise<Line> {
+  const address = `near/${randomBytes(8).toString("hex")}`;
+  const giving = new AbortController();
+  const late = setTimeout(() => giving.abort(), DEVICE_PATIENCE);
+  let failure: Error | undefined;
+  const onReconnect = (error: Error) => {
+    failure ??= error;
+  };
+  const own = await Device.connect({ ...options, address, signal: giving.signal, onReconnect }).catch(
+    (error: unknown) => {
+      throw failure ?? error;
+    },
+  );
+  clearTimeout(late);
+  let lost: string | undefined;
+  const receive = async () => {
+    for await (const message of own.messages()) {
+      take(message.body);
+      message.done();
+    }
+  };
+  receive().catch((error: unknown) => {
+    lost = String(error);
+  });
+  await own.send(to, command);
+  return {
+    write: writerOfMessages((block) => own.send(to, block)),
+    lost: () => lost,
+    close: () => void own.close(),
+  };
+}
+
+async function engine(
+  url: string,
+  transport: EngineTransport,
+  command: Uint8Array,
+  take: (octets: Uint8Array) => void,
+): Promise<Line> {
+  const socket = await engineClient(url, transport, take);
+  socket.send(command);
+  return {
+    write: writerToEngine(socket),
+    lost: () => (socket.readyState === "open" ? undefined : "engine.io has closed its socket"),
+    close: () => socket.close(),
   };
 }
 
 function lineOf(up: Socket, all: readonly Socket[]): Line {
   return {
     write: writerTo(up),
-    lost: () => all.some((socket) => socket.destroyed),
+    lost: () => (all.some((socket) => socket.destroyed) ? "a socket has ended" : undefined),
     close() {
       for (const socket of all) socket.destroy();
     },

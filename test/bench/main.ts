@@ -1,7 +1,7 @@
 /**
  * The bench: what the product does, each figure beside its floor or a peer measured in the same run.
  *
- *   npm run bench -- [--quick] [--only codec,throughput,latency,mailbox,link,suspended,memory,files,malice] [--json FILE]
+ *   npm run bench -- [--quick] [--only codec,throughput,latency,mailbox,link,suspended,memory,files,malice,networks] [--json FILE]
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { findPackageJSON } from "node:module";
@@ -14,6 +14,7 @@ import { link } from "./link.ts";
 import { mailbox } from "./mailbox.ts";
 import { malice } from "./malice.ts";
 import { memory } from "./memory.ts";
+import { networks } from "./networks.ts";
 import { print, type Section } from "./report.ts";
 import { suspended } from "./suspended.ts";
 import { throughput } from "./throughput.ts";
@@ -28,6 +29,7 @@ const BENCHES: Readonly<Record<string, (quick: boolean) => Promise<Section | Sec
   memory,
   files,
   malice,
+  networks,
 };
 
 const { values } = parseArgs({

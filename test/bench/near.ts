@@ -48,27 +48,33 @@ serve({
   async up({ way, id, size, milliseconds }: { way: Way; id: number; size: number; milliseconds: number }) {
     const line = await openLine(way, formatCommand({ wish: "sink", id, rate: 0 }), () => undefined);
     lines.set(id, line);
-    return pour(line.write, size, milliseconds, line.lost);
+    const count = await pour(line.write, size, milliseconds, () => line.lost() !== undefined);
+    const lost = line.lost();
+    if (lost !== undefined) throw new Error(lost);
+    return count;
   },
 
   /** Requests blocks down; resolves when the last has arrived. */
   async down({ way, id, size, milliseconds }: { way: Way; id: number; size: number; milliseconds: number }) {
     const receiver = new Receiver();
-    const line = await new Promise<Line>((resolve, reject) => {
-      const take = (octets: Uint8Array) => {
-        try {
-          receiver.push(octets);
-        } catch (error) {
-          reject(error);
-        }
-        if (receiver.done) opened.then(resolve, reject);
-      };
-      const opened = openLine(way, formatCommand({ wish: "source", id, size, milliseconds }), take);
-      opened.catch(reject);
-      const watch = setInterval(() => opened.then((line) => line.lost() && resolve(line)).catch(() => undefined), 250);
-      watch.unref();
-    });
+    const done = Promise.withResolvers<void>();
+    const take = (octets: Uint8Array) => {
+      try {
+        receiver.push(octets);
+      } catch (error) {
+        done.reject(error);
+      }
+      if (receiver.done) done.resolve();
+    };
+    const line = await openLine(way, formatCommand({ wish: "source", id, size, milliseconds }), take);
+    lines.set(id, line);
+    const watch = setInterval(() => {
+      const lost = line.lost();
+      if (lost !== undefined) done.reject(new Error(lost));
+    }, 250);
+    await done.promise.finally(() => clearInterval(watch));
     line.close();
+    lines.delete(id);
     return receiver.result() satisfies Received;
   },
 
@@ -81,7 +87,7 @@ serve({
       written.set(id, (written.get(id) ?? 0) + block.length);
       return line.write(block);
     };
-    void pour(write, size, Number.POSITIVE_INFINITY, line.lost);
+    void pour(write, size, Number.POSITIVE_INFINITY, () => line.lost() !== undefined);
   },
 
   /** Octets of a push that were written so far. */
@@ -123,7 +129,9 @@ serve({
 
   async openEngine({ port, id }: { port: number; id: number }) {
     const pinging = pingingOf(id);
-    const client = await engineClient(port, (text) => pinging.back(Number.parseInt(text, 10)));
+    const client = await engineClient(`http://127.0.0.1:${port}`, "polling", (message) =>
+      pinging.back(Number.parseInt(Buffer.from(message).toString(), 10)),
+    );
     pinging.ping = {
       // As text, which long-polling carries unchanged: binary would be encoded in base64.
       send: (message) => client.send(String(Buffer.from(message).readUInt32LE(0)).padStart(MESSAGE, "0")),

@@ -4,11 +4,13 @@
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer as createHttpServer } from "node:http";
+import { Agent, type AgentOptions, type ClientRequestArgs, createServer as createHttpServer, request } from "node:http";
 import { createRequire } from "node:module";
 import { connect, createServer } from "node:net";
+import { type Duplex, PassThrough } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import type { Write } from "./blocks.ts";
 
 const run = promisify(execFile);
 
@@ -86,7 +88,7 @@ export async function startHttptunnel(target: number): Promise<Peer> {
 }
 
 /** Debian's package: the machine's own if installed, otherwise unpacked into the folder, which needs no privileges. */
-async function httptunnelPrograms(): Promise<{ readonly hts: string; readonly htc: string } | string> {
+export async function httptunnelPrograms(): Promise<{ readonly hts: string; readonly htc: string } | string> {
   const there = (folder: string) => existsSync(`${folder}hts`) && existsSync(`${folder}htc`);
   const own = `${FOLDER}httptunnel/usr/bin/`;
   for (const folder of ["/usr/bin/", own]) if (there(folder)) return { hts: `${folder}hts`, htc: `${folder}htc` };
@@ -167,11 +169,21 @@ function oneLine(error: unknown): string {
 
 // The part of engine.io used here. Its types are not installed with the product.
 
-interface EngineSocket {
-  on(event: "message", listener: (data: string) => void): void;
-  on(event: "open", listener: () => void): void;
+export type EngineTransport = "polling" | "websocket";
+
+type EngineData = string | Uint8Array | ArrayBuffer;
+
+export interface EngineSocket {
+  readonly readyState: string;
+  /** Messages that wait for the transport. */
+  readonly writeBuffer: readonly unknown[];
+  /** Of a client by WebSocket: its socket, which counts what it has not sent. */
+  readonly transport?: { readonly ws?: { readonly bufferedAmount: number } };
+  on(event: "message", listener: (data: EngineData) => void): void;
   on(event: "error", listener: (error: Error) => void): void;
-  send(data: string): void;
+  on(event: "open" | "drain" | "close", listener: () => void): void;
+  off(event: "drain" | "close", listener: () => void): void;
+  send(data: EngineData): void;
   close(): void;
 }
 
@@ -185,30 +197,102 @@ interface EngineClientModule {
 
 const requirePeer = createRequire(`${FOLDER}package.json`);
 
-/** Starts engine.io's server, long-polling only, which echoes every message. Returns its port. */
-export async function engineServer(): Promise<number> {
+/** Starts engine.io's server. Returns its port. */
+export async function engineServer(
+  host: string,
+  transports: readonly EngineTransport[],
+  connected: (socket: EngineSocket) => void,
+): Promise<number> {
   const { attach } = requirePeer("engine.io") as EngineServerModule;
   const http = createHttpServer();
-  attach(http, { transports: ["polling"] }).on("connection", (socket) => {
-    socket.on("message", (data) => socket.send(data));
-  });
-  await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve));
+  attach(http, { transports }).on("connection", connected);
+  await new Promise<void>((resolve) => http.listen(0, host, resolve));
   const address = http.address();
   return typeof address === "object" && address !== null ? address.port : 0;
 }
 
-export async function engineClient(port: number, take: (text: string) => void): Promise<EngineSocket> {
-  const { Agent } = await import("node:http");
+/** Connects, through the proxy that HTTP_PROXY names if it is set. */
+export async function engineClient(
+  url: string,
+  transport: EngineTransport,
+  take: (octets: Uint8Array) => void,
+): Promise<EngineSocket> {
   const { Socket } = requirePeer("engine.io-client") as EngineClientModule;
-  const socket = new Socket(`http://127.0.0.1:${port}`, {
-    transports: ["polling"],
-    // Its best case, as for the product: TCP connections are kept alive between requests.
-    agent: new Agent({ keepAlive: true }),
-  });
+  const socket = new Socket(url, { transports: [transport], agent: engineAgent(transport) });
   await new Promise<void>((resolve, reject) => {
     socket.on("open", resolve);
     socket.on("error", reject);
   });
-  socket.on("message", take);
+  socket.on("message", (data) => take(octetsOf(data)));
   return socket;
+}
+
+/** The best case of engine.io, as for the product: TCP connections are kept alive between requests. */
+function engineAgent(transport: EngineTransport): Agent {
+  const { HTTP_PROXY } = process.env;
+  const kept = { keepAlive: true };
+  if (HTTP_PROXY === undefined) return new Agent(kept);
+  if (transport === "websocket") return new TunnelAgent(new URL(HTTP_PROXY));
+  // Requests name the whole URL. Node's types do not know this option yet.
+  const forwarded: AgentOptions & { readonly proxyEnv: NodeJS.ProcessEnv } = { ...kept, proxyEnv: { HTTP_PROXY } };
+  return new Agent(forwarded);
+}
+
+/** Connects by CONNECT, which a WebSocket needs. */
+class TunnelAgent extends Agent {
+  readonly #proxy: URL;
+
+  constructor(proxy: URL) {
+    super();
+    this.#proxy = proxy;
+  }
+
+  override createConnection(
+    { host, port }: ClientRequestArgs,
+    callback?: (error: Error | null, stream: Duplex) => void,
+  ): undefined {
+    const path = `${host}:${port ?? 80}`;
+    const asked = request({ host: this.#proxy.hostname, port: this.#proxy.port, method: "CONNECT", path });
+    const fail = (error: Error) => callback?.(error, new PassThrough());
+    asked.on("error", fail);
+    asked.on("connect", ({ statusCode }, socket) => {
+      if (statusCode === 200) callback?.(null, socket);
+      else fail(new Error(`the proxy answers ${statusCode} to CONNECT`));
+    });
+    asked.end();
+  }
+}
+
+export function octetsOf(data: EngineData): Uint8Array {
+  if (typeof data === "string") return Buffer.from(data);
+  return data instanceof ArrayBuffer ? new Uint8Array(data) : data;
+}
+
+/** Blocks that wait in engine.io, before the writer waits. */
+const ENGINE_AHEAD = 64;
+
+/** Bytes that wait in the WebSocket of a client, before the writer waits: engine.io itself never does. */
+const WEBSOCKET_AHEAD = 4 * 1024 * 1024;
+
+/** A writer on a socket of engine.io. */
+export function writerToEngine(socket: EngineSocket): Write {
+  const isFull = () => (socket.transport?.ws?.bufferedAmount ?? 0) > WEBSOCKET_AHEAD;
+  return (block) => {
+    socket.send(block);
+    if (isFull()) {
+      return (async () => {
+        while (isFull() && socket.readyState === "open") await pause(1);
+      })();
+    }
+    if (socket.writeBuffer.length < ENGINE_AHEAD || socket.readyState !== "open") return undefined;
+    return new Promise((resolve) => {
+      const go = () => {
+        socket.off("drain", go);
+        socket.off("close", go);
+        resolve();
+      };
+      socket.on("drain", go);
+      socket.on("close", go);
+    });
+  };
 }

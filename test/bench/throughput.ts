@@ -1,35 +1,14 @@
 /** Octets through each encapsulation, up and down, compared with bare TCP, a worker that only copies, and the peers. */
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
 import { Child } from "../support/rpc.ts";
-import { BLOCK, type Received } from "./blocks.ts";
 import { startEdge, startMinimalWorker } from "./edges.ts";
 import type { Way } from "./lines.ts";
 import { installPackages, type Peer, startHttptunnel, startWstunnel } from "./peers.ts";
-import {
-  alternate,
-  type Contender,
-  type Figure,
-  figureOf,
-  type Goal,
-  intact,
-  type Round,
-  type Section,
-  short,
-} from "./report.ts";
+import { alternate, type Figure, figureOf, type Goal, intact, type Section, short } from "./report.ts";
+import { type Load, type NamedWay, QUICK, transfer } from "./transfers.ts";
 
-/** The size of a round: at most this many octets, for at most this long; what is then in flight still counts. */
-interface Load {
-  readonly size: number;
-  readonly milliseconds: number;
-}
-
-const WARM: Load = { size: 50e6, milliseconds: 300 };
 const FAST: Load = { size: 400e6, milliseconds: 2_500 };
 const SLOW: Load = { size: 400e6, milliseconds: 1_500 };
-const QUICK: Load = { size: 150e6, milliseconds: 700 };
-
-/** A round that takes longer has lost something. */
-const PATIENCE = 30_000;
 
 const FLOORS = ["bare TCP", "worker, pipeTo", "worker, BYOB loop"];
 const PEERS = ["wstunnel 1.4.0", "httptunnel 3.3"];
@@ -47,7 +26,7 @@ export async function throughput(quick: boolean): Promise<Section[]> {
     const sections: Section[] = [];
     for (const down of [false, true]) {
       const ways = waysOf(down, port, relay, edge.port, worker.port, peers);
-      const contenders = ways.map((way) => contender(near, far, down, way, quick));
+      const contenders = ways.map((way) => transfer({ near, far, down }, quick ? { ...way, load: QUICK } : way));
       sections.push(sectionOf(down, await alternate(contenders, quick ? 2 : 5)));
     }
     return sections;
@@ -58,14 +37,6 @@ export async function throughput(quick: boolean): Promise<Section[]> {
     await near.end();
     await far.end();
   }
-}
-
-interface NamedWay {
-  readonly name: string;
-  readonly way: Way | undefined;
-  readonly load: Load;
-  readonly against: readonly string[];
-  readonly skipped?: string;
 }
 
 function waysOf(
@@ -112,48 +83,6 @@ function waysOf(
           : { name: peer.name, way: { kind: "tcp", port: peer.port }, load: FAST, against: ["bare TCP"] },
     ),
   ];
-}
-
-let lastId = 0;
-
-function contender(
-  near: Child,
-  far: Child,
-  down: boolean,
-  { name, way, load, against, skipped }: NamedWay,
-  quick: boolean,
-): Contender {
-  return {
-    name,
-    against,
-    skipped,
-    async round(warm) {
-      lastId += 1;
-      const id = lastId;
-      const { size, milliseconds } = warm ? WARM : quick ? QUICK : load;
-      const argument = { way, id, size, milliseconds };
-      if (down) return roundOf(await patiently(near.call<Received>("down", argument)));
-      const [received, written] = await patiently(
-        Promise.all([far.call<Received>("received", id), near.call<number>("up", argument)]),
-      ).finally(() => near.call("close", id));
-      return roundOf(received, written);
-    },
-  };
-}
-
-/** Written blocks that the receiver did not see are lost, too. */
-function roundOf(received: Received, written?: number): Round {
-  const { rate, octets, blocks, lost, duplicated, whole } = received;
-  const tail = written === undefined ? (whole ? 0 : 1) : Math.max(0, written - blocks - lost + duplicated);
-  return { value: rate, count: Math.round(octets / BLOCK), lost: lost + tail, duplicated };
-}
-
-function patiently<T>(promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not over after ${PATIENCE / 1000} s`)), PATIENCE);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 function sectionOf(down: boolean, figures: readonly Figure[]): Section {

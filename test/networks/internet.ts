@@ -17,6 +17,12 @@ import { Child } from "../support/rpc.ts";
 export const COMMAND = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.url));
 const PEER = new URL("peer.ts", import.meta.url);
 
+/** Runs a command without the proxies of this machine, which devices must not find. */
+export const WITHOUT_PROXIES = [
+  "env",
+  ...["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].flatMap((name) => ["-u", name, "-u", name.toLowerCase()]),
+] as const;
+
 /** What the device may be told to connect to. */
 export type Scheme = "http" | "https";
 
@@ -79,13 +85,7 @@ export class Internet {
   }
 
   #peer(machine: Namespace): Child {
-    // Devices must not find the proxies of the machine that runs the tests.
-    const variables = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].flatMap((name) => [
-      name,
-      name.toLowerCase(),
-    ]);
-    const unset = variables.flatMap((name) => ["-u", name]);
-    const peer = new Child(PEER, (...command) => machine.command("env", ...unset, ...command));
+    const peer = new Child(PEER, (...command) => machine.command(...WITHOUT_PROXIES, ...command));
     this.#peers.push(peer);
     return peer;
   }
@@ -184,7 +184,12 @@ export class Network {
 
   /** Devices at the site. */
   get near(): Child {
-    this.#near ??= this.#open(this.site);
+    this.#near ??= this.open();
     return this.#near;
+  }
+
+  /** Devices at the site, in one more process. */
+  open(): Child {
+    return this.#open(this.site);
   }
 }

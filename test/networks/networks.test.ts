@@ -15,7 +15,7 @@ import type { Batch, Tally } from "./exchange.ts";
 import { COMMAND, Internet, type Network } from "./internet.ts";
 import { EXTENT, NEEDS, whyNot } from "./needs.ts";
 import type { ConnectArgument, Connected } from "./peer.ts";
-import { NETWORKS, type Row } from "./table.ts";
+import { NETWORKS, optionsOf, type Row, type Way } from "./table.ts";
 
 const MIB = 1024 * 1024;
 
@@ -136,20 +136,6 @@ describe("networks", { skip: whyNot([], true) }, () => {
     });
   }
 });
-
-/** A transport, or undefined for what the device finds. */
-type Way = TransportName | undefined;
-
-/** The options by which a device uses a way: TCP goes to the relay itself. */
-function optionsOf(net: Network, row: Row, way: Way, address: string): ConnectArgument["options"] {
-  if (way === "tcp") return { address, transport: way, relay: "relay.test" };
-  return {
-    address,
-    edge: `${row.scheme}://edge.test`,
-    ...(way !== undefined && { transport: way }),
-    ...(row.scheme === "https" ? { ca: net.authority } : { allowPlain: true }),
-  };
-}
 
 /** What the doctor says about each transport at the site, with the same options as a device. */
 async function examine(net: Network, row: Row): Promise<Map<TransportName, Status>> {

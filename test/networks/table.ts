@@ -20,6 +20,7 @@ import {
 import type { CurlResult } from "./curl.ts";
 import type { Network, Scheme } from "./internet.ts";
 import { NEEDS, type Need } from "./needs.ts";
+import type { ConnectArgument } from "./peer.ts";
 
 /** A request by curl from the site, which shows that the network is what it is meant to be. */
 export interface Control {
@@ -57,6 +58,20 @@ export interface Row {
   readonly thin?: true;
   /** The transports whose connections end meanwhile; those of the others do not. */
   readonly loses?: readonly TransportName[];
+}
+
+/** A transport, or undefined for what the device finds. */
+export type Way = TransportName | undefined;
+
+/** The options by which a device uses a way: TCP goes to the relay itself. */
+export function optionsOf(net: Network, row: Row, way: Way, address: string): ConnectArgument["options"] {
+  if (way === "tcp") return { address, transport: way, relay: "relay.test" };
+  return {
+    address,
+    edge: `${row.scheme}://edge.test`,
+    ...(way !== undefined && { transport: way }),
+    ...(row.scheme === "https" ? { ca: net.authority } : { allowPlain: true }),
+  };
 }
 
 const HTTP_WAYS = ["websocket", "longlived", "keepalive", "polling"] as const;

@@ -1,0 +1,88 @@
+/** Rounds in which blocks go one way between the near and the far side. */
+import type { Child } from "../support/rpc.ts";
+import { BLOCK, type Received } from "./blocks.ts";
+import type { Way } from "./lines.ts";
+import type { Contender, Round } from "./report.ts";
+
+/** The size of a round: at most this many octets, for at most this long; what is then in flight still counts. */
+export interface Load {
+  readonly size: number;
+  readonly milliseconds: number;
+}
+
+/** Enough for compilers and caches. */
+const WARM: Load = { size: 50e6, milliseconds: 300 };
+export const QUICK: Load = { size: 150e6, milliseconds: 700 };
+
+/** A round that takes longer, in milliseconds, has lost something. */
+const PATIENCE = 30_000;
+
+/** A way that is measured. */
+export interface NamedWay {
+  readonly name: string;
+  readonly way: Way | undefined;
+  readonly load: Load;
+  readonly against: readonly string[];
+  readonly skipped?: string;
+}
+
+/** The two sides, and whether blocks go from the far one to the near one. */
+export interface Sides {
+  readonly near: Child;
+  readonly far: Child;
+  readonly down: boolean;
+}
+
+/** Attempts to warm up: a box may end connections until bodies are as small as it takes them, from 4 MiB to 512 KiB. */
+const WARM_UPS = 4;
+
+let lastId = 0;
+
+/** @param patience how long a round may take, in milliseconds */
+export function transfer(
+  { near, far, down }: Sides,
+  { name, way, load, against, skipped }: NamedWay,
+  patience = PATIENCE,
+): Contender {
+  const once = async ({ size, milliseconds }: Load): Promise<Round> => {
+    lastId += 1;
+    const id = lastId;
+    const argument = { way, id, size, milliseconds };
+    const measured = down
+      ? near.call<Received>("down", argument).then((received) => roundOf(received))
+      : Promise.all([far.call<Received>("received", id), near.call<number>("up", argument)]).then(
+          ([received, written]) => roundOf(received, written),
+        );
+    return within(patience, measured).finally(() => near.call("close", id));
+  };
+  return {
+    name,
+    against,
+    skipped,
+    async round(warm) {
+      if (!warm) return once(load);
+      for (let attempt = 1; ; attempt += 1) {
+        try {
+          return await once(WARM);
+        } catch (error) {
+          if (attempt === WARM_UPS) throw error;
+        }
+      }
+    },
+  };
+}
+
+/** Written blocks that the receiver did not see are lost, too. */
+function roundOf(received: Received, written?: number): Round {
+  const { rate, octets, blocks, lost, duplicated, whole } = received;
+  const tail = written === undefined ? (whole ? 0 : 1) : Math.max(0, written - blocks - lost + duplicated);
+  return { value: rate, count: Math.round(octets / BLOCK), lost: lost + tail, duplicated };
+}
+
+function within<T>(patience: number, promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not over after ${patience / 1000} s`)), patience);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
