@@ -106,7 +106,7 @@ const BACK_OFF_LIMIT = 16;
 export class StreamChannel {
   readonly #options: ChannelOptions;
   readonly #initiator: boolean;
-  readonly #handshake: Handshake;
+  readonly #handshake: Pick<Handshake, "message" | "agreement" | "receive">;
   #handshakeDue = false;
   #agreement: Agreement | undefined;
   #sealer: RecordSealer | undefined;
@@ -157,11 +157,18 @@ export class StreamChannel {
   #now: number;
   readonly #stats = { old: 0, gaps: 0, ignored: 0, resent: 0 };
 
-  /** A new channel, without a path. The responder's gets the hello by `receive`. */
-  constructor(options: ChannelOptions) {
+  /**
+   * A new channel, without a path. The responder's gets the hello by `receive`.
+   *
+   * @param handshake for tests of what follows a handshake
+   */
+  constructor(
+    options: ChannelOptions,
+    handshake: Pick<Handshake, "message" | "agreement" | "receive"> = new Handshake(options),
+  ) {
     this.#options = options;
     this.#initiator = options.role === "initiator";
-    this.#handshake = new Handshake(options);
+    this.#handshake = handshake;
     this.#nextLocal = this.#initiator ? 1 : 2;
     this.#nextRemote = this.#initiator ? 2 : 1;
     this.#now = options.now;
@@ -211,7 +218,7 @@ export class StreamChannel {
     this.#now = now;
     if (this.#ended !== undefined) return;
     this.#isAttached = true;
-    this.#handshakeDue = !this.#isConfirmed && this.#initiator && this.#handshake.message !== undefined;
+    if (!this.#isConfirmed && this.#initiator) this.#handshakeDue = this.#handshake.message !== undefined;
     this.#isWaiting = this.#log.next > 0 || this.#expected > 0;
     this.#resumeDue = this.#isWaiting;
     this.#timed = undefined;
@@ -408,7 +415,7 @@ export class StreamChannel {
     if (this.#ended !== undefined) return this.#final.shift();
     if (this.#handshakeDue) {
       this.#handshakeDue = false;
-      if (this.#initiator) this.#probeAt = Math.min(this.#probeAt, this.#now + this.#probeTime());
+      if (this.#initiator && this.#probeAt === Number.POSITIVE_INFINITY) this.#probeAt = this.#now + this.#probeTime();
       return encodePacket(this.route, this.#handshake.message as Uint8Array);
     }
     if (this.#resumeDue) {

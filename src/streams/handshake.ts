@@ -126,7 +126,7 @@ export class Handshake {
     const noise = this.#start(pattern === PATTERN.IK ? "IK" : "XX");
     noise.read(message.subarray(3));
     this.#noise = noise;
-    this.#heard = message.slice();
+    this.#heard = new Uint8Array(message);
     const seconds = new Uint8Array(4);
     new DataView(seconds.buffer).setUint32(0, Math.ceil(this.#resumeTime / 1000));
     this.#message = body([KIND.answer], noise.write(seconds));
@@ -141,7 +141,7 @@ export class Handshake {
     if (payload.length < 4) throw new Violation("HandshakeFailed");
     const seconds = new DataView(payload.buffer, payload.byteOffset).getUint32(0);
     this.#resumeTime = Math.min(seconds * 1000, RESUME_LIMIT);
-    this.#heard = message.slice();
+    this.#heard = new Uint8Array(message);
     if (noise.finished) {
       this.#message = undefined;
       this.#finish(noise, undefined);
@@ -159,7 +159,7 @@ export class Handshake {
     const noise = this.#noise;
     if (this.#options.role !== "responder" || noise === undefined) return false;
     noise.read(message.subarray(1));
-    this.#heard = message.slice();
+    this.#heard = new Uint8Array(message);
     this.#message = undefined;
     this.#finish(noise, noise.peerStatic && this.#options.judge(noise.peerStatic));
     return false;

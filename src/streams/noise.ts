@@ -210,11 +210,13 @@ export class NoiseHandshake {
    * @throws NoiseError if the message is not genuine. The handshake is then over: do not call it again
    */
   read(message: Uint8Array): Uint8Array {
+    // Copied: keys are kept. A Buffer's slice would be a view.
+    const octets = new Uint8Array(message);
     let at = 0;
     const next = (length: number): Uint8Array => {
-      if (message.length - at < length) throw new NoiseError("a message is cut off");
+      if (octets.length - at < length) throw new NoiseError("a message is cut off");
       at += length;
-      return message.slice(at - length, at);
+      return octets.subarray(at - length, at);
     };
     for (const token of this.#messages[this.#turn] ?? []) {
       if (token === "e") {
@@ -224,7 +226,7 @@ export class NoiseHandshake {
         this.#theirStatic = this.#symmetric.decryptAndHash(next(KEY_OCTETS + this.#symmetric.tagOctets));
       } else this.#mixAgreed(token);
     }
-    const payload = this.#symmetric.decryptAndHash(message.slice(at));
+    const payload = this.#symmetric.decryptAndHash(octets.subarray(at));
     this.#turn += 1;
     return payload;
   }

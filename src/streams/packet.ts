@@ -17,7 +17,6 @@
  *
  * @module
  */
-import { joinOctets } from "../lib/octets.ts";
 import { BODY_OCTETS } from "./limits.ts";
 import { REASONS, type Reason } from "./reasons.ts";
 
@@ -75,8 +74,9 @@ export function isNotice(body: Uint8Array): boolean {
  * Between chunks at most one incomplete packet is kept.
  */
 export class PacketDecoder {
-  /** Pieces of an incomplete packet. */
-  #pieces: Uint8Array[] = [];
+  readonly #header = new Uint8Array(PACKET_HEADER);
+  /** The incomplete packet, once its length is known. */
+  #partial: Uint8Array | undefined;
   #held = 0;
 
   /** Octets of the incomplete packet. At the end of a message there must be none. */
@@ -87,13 +87,10 @@ export class PacketDecoder {
   /** Passes each packet to `sink`, in order. A packet with an empty body is passed too: no channel accepts it. */
   push(chunk: Uint8Array, sink: (route: number, body: Uint8Array) => void): void {
     let at = 0;
-    while (this.#held > 0 && at < chunk.length) {
-      const missing = this.#missing();
-      const piece = chunk.subarray(at, at + missing);
-      this.#hold(piece);
-      at += piece.length;
-      if (piece.length < missing || this.#missing() > 0) continue;
-      const whole = joinOctets(this.#pieces, this.#held);
+    if (this.#held > 0) {
+      at = this.#hold(chunk, 0);
+      const whole = this.#partial;
+      if (whole === undefined || this.#held < whole.length) return;
       this.clear();
       sink(routeOf(whole, 0), whole.subarray(PACKET_HEADER));
     }
@@ -103,27 +100,29 @@ export class PacketDecoder {
       sink(routeOf(chunk, at), chunk.subarray(at + PACKET_HEADER, end));
       at = end;
     }
-    if (at < chunk.length) this.#hold(chunk.subarray(at));
+    if (at < chunk.length) this.#hold(chunk, at);
   }
 
   /** Forgets the incomplete packet: its message has ended. */
   clear(): void {
-    this.#pieces = [];
+    this.#partial = undefined;
     this.#held = 0;
   }
 
-  /** The chunk may be reused by the caller, so it is copied; small pieces join, so that they cost what they hold. */
-  #hold(piece: Uint8Array): void {
-    this.#held += piece.length;
-    const last = this.#pieces.at(-1);
-    if (last === undefined || this.#held > PACKET_HEADER) this.#pieces.push(piece.slice());
-    else this.#pieces[this.#pieces.length - 1] = joinOctets([last, piece], last.length + piece.length);
-  }
-
-  /** Octets that the incomplete packet lacks, as far as is known: its header first. */
-  #missing(): number {
-    if (this.#held < PACKET_HEADER) return PACKET_HEADER - this.#held;
-    return PACKET_HEADER + lengthOf(this.#pieces[0] as Uint8Array, 0) - this.#held;
+  /** Appends octets from `at` on to the incomplete packet, up to its end. Returns the offset after them. */
+  #hold(chunk: Uint8Array, at: number): number {
+    let next = at;
+    while (this.#partial === undefined) {
+      if (next >= chunk.length) return next;
+      this.#header[this.#held++] = chunk[next++] as number;
+      if (this.#held < PACKET_HEADER) continue;
+      this.#partial = new Uint8Array(PACKET_HEADER + lengthOf(this.#header, 0));
+      this.#partial.set(this.#header);
+    }
+    const count = Math.min(this.#partial.length - this.#held, chunk.length - next);
+    this.#partial.set(chunk.subarray(next, next + count), this.#held);
+    this.#held += count;
+    return next + count;
   }
 }
 

@@ -32,7 +32,7 @@ export class ReceiveBuffer {
   push(data: Uint8Array, recordOctets: number): void {
     if (data.length >= SMALL_DATA) {
       this.#flush();
-      this.#queue.push(data.length * 2 >= recordOctets ? data : data.slice());
+      this.#queue.push(data.length * 2 >= recordOctets ? data : new Uint8Array(data));
       return;
     }
     if (this.#block.length - this.#to < data.length) {

@@ -216,7 +216,7 @@ class World {
     for (let left = most; left > 0; ) {
       const packet = wire.packets[0];
       if (packet === undefined) return;
-      const piece = packet.slice(wire.arrived, wire.arrived + left);
+      const piece = Buffer.from(packet.subarray(wire.arrived, wire.arrived + left));
       wire.arrived += piece.length;
       left -= piece.length;
       if (wire.arrived === packet.length) {

@@ -1,5 +1,6 @@
 /** Shared by the streams tests: two engines, a path between them that is driven, and small generators. */
 import assert from "node:assert/strict";
+import { type Frame, RecordReader, RecordWriter } from "../../src/streams/frame.ts";
 import type { ChannelEvent, ChannelOptions, Reason } from "../../src/streams/index.ts";
 import {
   CHACHA_POLY,
@@ -11,6 +12,8 @@ import {
   RESUME_TIME,
   StreamChannel,
 } from "../../src/streams/index.ts";
+import { RECORD_HEADER } from "../../src/streams/packet.ts";
+import { PLAIN, sealRecord } from "../../src/streams/records.ts";
 
 export const ROUTE = 0x01020304;
 
@@ -97,8 +100,8 @@ export class End {
   readonly channel: StreamChannel;
   readonly log: ChannelEvent[] = [];
 
-  constructor(options: ChannelOptions) {
-    this.channel = new StreamChannel(options);
+  constructor(options: ChannelOptions, handshake?: ConstructorParameters<typeof StreamChannel>[1]) {
+    this.channel = new StreamChannel(options, handshake);
   }
 
   /** Takes events. */
@@ -205,6 +208,62 @@ export function connected(initiator: Partial<ChannelOptions> = {}, responder: Pa
   const pair = new Pair(initiator, responder).settle();
   assert.equal(pair.responder.of("established").length, 1);
   return pair;
+}
+
+/**
+ * A peer that writes what it likes: records in the clear for an end whose handshake is done.
+ */
+export class Liar {
+  readonly end: End;
+  #number = 0;
+
+  constructor(more: Partial<ChannelOptions> = {}) {
+    const agreement = {
+      suite: undefined,
+      keys: { send: secret(5), receive: secret(6) },
+      peerKey: publicKeyOf(secret(7)),
+      resumeTime: RESUME_TIME,
+      refusal: undefined,
+    };
+    const options = more.role === "initiator" ? initiatorOptions(more) : responderOptions(more);
+    this.end = new End(options, { message: undefined, agreement, receive: () => false });
+    this.end.channel.attach(0);
+    this.end.channel.receive(Uint8Array.of(0), 0);
+  }
+
+  /** A record of frames. */
+  record(frames: readonly Frame[], { received = 0, number = this.#number++ } = {}): Uint8Array {
+    const writer = new RecordWriter();
+    writer.begin(received);
+    for (const frame of frames) assert.ok(writer.append(frame));
+    return this.raw(writer.contents, number);
+  }
+
+  /** A record of any contents. */
+  raw(contents: Uint8Array, number = this.#number++): Uint8Array {
+    return bodyOf(sealRecord(PLAIN, ROUTE, number, contents));
+  }
+
+  /** Sends a record of frames. */
+  say(...frames: Frame[]): this {
+    this.end.channel.receive(this.record(frames), 0);
+    return this;
+  }
+
+  /** How the end has ended. */
+  get ending(): string | undefined {
+    return this.end.channel.ended?.reason;
+  }
+}
+
+/** The contents of records that an end of a Liar sends. */
+export function heard(packets: readonly Uint8Array[]): { readonly received: number; readonly frames: Frame[] }[] {
+  return packets.map((packet) => {
+    const reader = new RecordReader(PLAIN.open(0, bodyOf(packet).subarray(RECORD_HEADER)) ?? new Uint8Array(0));
+    const frames: Frame[] = [];
+    for (let frame = reader.next(); frame !== undefined; frame = reader.next()) frames.push(frame);
+    return { received: reader.received, frames };
+  });
 }
 
 /** How both ends have ended. */
