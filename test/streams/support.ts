@@ -24,6 +24,7 @@ export function secret(seed: number): Uint8Array {
 
 export const INITIATOR_SECRET = secret(1);
 export const RESPONDER_SECRET = secret(2);
+const RESPONDER_KEY = publicKeyOf(RESPONDER_SECRET);
 
 /** Octets from hexadecimal. */
 export function hex(digits: string): Uint8Array {
@@ -69,7 +70,7 @@ export function initiatorOptions(more: Partial<ChannelOptions> = {}): ChannelOpt
     responderAddress: "office/desk",
     staticSecret: INITIATOR_SECRET,
     ephemeralSecret: secret(3),
-    peerKey: publicKeyOf(RESPONDER_SECRET),
+    peerKey: RESPONDER_KEY,
     judge: () => undefined,
     resumeTime: RESUME_TIME,
     pool: new CreditPool(),
@@ -210,6 +211,8 @@ export function connected(initiator: Partial<ChannelOptions> = {}, responder: Pa
   return pair;
 }
 
+const writer = new RecordWriter();
+
 /**
  * A peer that writes what it likes: records in the clear for an end whose handshake is done.
  */
@@ -221,7 +224,7 @@ export class Liar {
     const agreement = {
       suite: undefined,
       keys: { send: secret(5), receive: secret(6) },
-      peerKey: publicKeyOf(secret(7)),
+      peerKey: RESPONDER_KEY,
       resumeTime: RESUME_TIME,
       refusal: undefined,
     };
@@ -233,7 +236,6 @@ export class Liar {
 
   /** A record of frames. */
   record(frames: readonly Frame[], { received = 0, number = this.#number++ } = {}): Uint8Array {
-    const writer = new RecordWriter();
     writer.begin(received);
     for (const frame of frames) assert.ok(writer.append(frame));
     return this.raw(writer.contents, number);
