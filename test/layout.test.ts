@@ -12,11 +12,12 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   lib: [],
   sstp: ["lib"],
   encapsulation: ["lib"],
+  streams: ["lib"],
   "store-and-forward": ["sstp", "lib"],
   auth: ["sstp", "lib"],
   transfer: ["lib"],
   relay: ["auth", "store-and-forward", "sstp", "lib"],
-  device: ["auth", "store-and-forward", "encapsulation", "sstp", "lib"],
+  device: ["auth", "store-and-forward", "encapsulation", "sstp", "streams", "lib"],
   "edge/policy": ["auth", "store-and-forward", "encapsulation", "sstp", "lib"],
   edge: ["auth", "store-and-forward", "encapsulation", "sstp", "lib"],
   cli: ["edge/policy", "device", "relay", "transfer", "auth", "store-and-forward", "sstp", "lib"],
@@ -38,7 +39,7 @@ const EDGE = [
 ];
 
 /** Folders without timers, sockets or files. */
-const PURE = ["sstp", "encapsulation", "transfer"];
+const PURE = ["sstp", "encapsulation", "streams", "transfer"];
 
 interface Import {
   readonly from: string;

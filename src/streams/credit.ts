@@ -1,0 +1,125 @@
+/**
+ * Credit: how much a peer may send on a stream. What a device has granted and its applications have not read never
+ * exceeds the size of its pool, since that is the memory that a peer can fill.
+ *
+ * @module
+ */
+import { GRANTED, LEAST_ROUND_TRIP, RESERVE, STREAMS, WINDOW } from "./limits.ts";
+
+/**
+ * The credit of a device, shared by all its channels. Each stream has its reserve; beyond it a stream gets at most half
+ * of what is left, so that something is left for every later one.
+ */
+export class CreditPool {
+  readonly #streams: number;
+  #entered = 0;
+  #free: number;
+
+  /**
+   * @param options.granted octets in all
+   * @param options.streams how many streams get their reserve, which is part of `granted`
+   */
+  constructor({ granted = GRANTED, streams = STREAMS }: { granted?: number; streams?: number } = {}) {
+    this.#streams = streams;
+    this.#free = granted - streams * RESERVE;
+    if (this.#free < 0) throw new RangeError(`${granted} octets are no reserve for ${streams} streams: allow fewer`);
+  }
+
+  /** Number of streams. */
+  get streams(): number {
+    return this.#entered;
+  }
+
+  /** Octets beyond the reserves that are left. */
+  get free(): number {
+    return this.#free;
+  }
+
+  /** Reserves the credit of a new stream. Returns false if there are too many. */
+  enter(): boolean {
+    if (this.#entered === this.#streams) return false;
+    this.#entered += 1;
+    return true;
+  }
+
+  /** Releases the reserve of a stream. */
+  leave(): void {
+    this.#entered -= 1;
+  }
+
+  /** How much of `wanted` a stream may take beyond what it has. */
+  share(wanted: number): number {
+    return Math.min(wanted, Math.floor(this.#free / 2));
+  }
+
+  /** Takes octets, or with a negative number releases them. */
+  take(octets: number): void {
+    this.#free -= octets;
+  }
+}
+
+/** What this side grants on one stream. */
+export class ReceiveWindow {
+  readonly #pool: CreditPool;
+  #limit = RESERVE;
+  #received = 0;
+  #consumed = 0;
+  #window = RESERVE;
+  /** Credit beyond the reserve, which was taken from the pool. */
+  #extra = 0;
+  #grantedAt: number;
+
+  /** For a stream that has entered the pool. */
+  constructor(pool: CreditPool, now: number) {
+    this.#pool = pool;
+    this.#grantedAt = now;
+  }
+
+  /** How many octets the peer may send in all. */
+  get limit(): number {
+    return this.#limit;
+  }
+
+  /** Counts octets from the peer. Returns false if they exceed the limit. */
+  receive(octets: number): boolean {
+    this.#received += octets;
+    return this.#received <= this.#limit;
+  }
+
+  /**
+   * Counts octets that the application has read. Returns whether the limit was raised: when half of the window is used.
+   * A window that is used up faster than within two round trips holds the peer back, so it doubles.
+   */
+  consume(octets: number, now: number, roundTrip: number): boolean {
+    this.#consumed += octets;
+    this.#settle();
+    if (!this.#isDue(this.#target())) return false;
+    const soon = 2 * Math.max(roundTrip, LEAST_ROUND_TRIP);
+    if (now - this.#grantedAt < soon) this.#window = Math.min(2 * this.#window, WINDOW);
+    this.#grantedAt = now;
+    this.#limit = this.#target();
+    this.#settle();
+    return true;
+  }
+
+  /** Releases the credit: nothing more is kept of what the peer sends. */
+  close(): void {
+    this.#pool.take(-this.#extra);
+    this.#extra = 0;
+    this.#pool.leave();
+  }
+
+  #target(): number {
+    return this.#consumed + RESERVE + this.#extra + this.#pool.share(this.#window - RESERVE - this.#extra);
+  }
+
+  #isDue(target: number): boolean {
+    return target - this.#limit >= (target - this.#consumed) / 2;
+  }
+
+  #settle(): void {
+    const extra = Math.max(0, this.#limit - this.#consumed - RESERVE);
+    this.#pool.take(extra - this.#extra);
+    this.#extra = extra;
+  }
+}

@@ -1,0 +1,583 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import {
+  ACKNOWLEDGE_AFTER,
+  KEEP_ALIVE,
+  KEPT_OCTETS,
+  PROBE_AFTER,
+  RESERVE,
+  RESUME_TIME,
+  STREAMS,
+  TURN,
+  UNSENT,
+} from "../../src/streams/limits.ts";
+import { bytes, connected, endings, heard, Liar, type Pair, pattern, text } from "./support.ts";
+
+/** Moves `octets` over a stream, read as they come; each passing of packets takes a millisecond. */
+function transfer(pair: Pair, id: number, octets: Uint8Array): Buffer {
+  pair.initiator.channel.write(id, octets);
+  pair.initiator.channel.end(id);
+  const pieces: Uint8Array[] = [];
+  for (let turn = 0; turn < 10_000; turn += 1) {
+    pair.now += 1;
+    for (const end of pair.ends) pair.give(pair.other(end), pair.take(end));
+    const read = pair.readAll(pair.responder, id);
+    pieces.push(read.octets);
+    if (read.end) break;
+  }
+  return Buffer.concat(pieces);
+}
+
+describe("a stream", () => {
+  it("carries data both ways", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("ping"));
+    pair.responder.channel.write(id, bytes("pong"));
+    pair.settle();
+    assert.equal(text(pair.responder.channel.read(id, 99, 0)), "ping");
+    assert.equal(text(pair.initiator.channel.read(id, 99, 0)), "pong");
+  });
+
+  it("is opened by either side, with its service", () => {
+    const pair = connected();
+    assert.deepEqual(pair.initiator.channel.open("ssh"), { ok: true, value: 1 });
+    assert.deepEqual(pair.responder.channel.open("web"), { ok: true, value: 2 });
+    assert.deepEqual(pair.responder.channel.open("db"), { ok: true, value: 4 });
+    pair.settle();
+    assert.deepEqual(pair.responder.of("opened"), [{ type: "opened", stream: 1, service: "ssh" }]);
+    assert.deepEqual(
+      pair.initiator.of("opened").map(({ stream, service }) => `${stream} ${service}`),
+      ["2 web", "4 db"],
+    );
+  });
+
+  it("carries data before it is accepted, up to the reserve", () => {
+    const pair = connected();
+    const opened = pair.initiator.channel.open("ssh");
+    assert.ok(opened.ok);
+    pair.initiator.channel.write(opened.value, new Uint8Array(RESERVE + 1));
+    pair.settle();
+    assert.deepEqual(pair.initiator.of("accepted"), []);
+    assert.equal(pair.readAll(pair.responder, opened.value).octets.length, RESERVE);
+    pair.responder.channel.accept(opened.value);
+    pair.settle();
+    assert.equal(pair.initiator.of("accepted").length, 1);
+    assert.equal(pair.readAll(pair.responder, opened.value).octets.length, 1);
+  });
+
+  it("carries 3 MB byte for byte", () => {
+    const pair = connected();
+    const octets = pattern(1, 0, 3_000_001);
+    assert.ok(transfer(pair, pair.stream(), octets).equals(octets));
+    assert.ok(pair.now < 200, "windows grow");
+  });
+
+  it("half-closes: the other direction goes on", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("question"));
+    pair.initiator.channel.end(id);
+    pair.settle();
+    assert.equal(text(pair.responder.channel.read(id, 3, 0)), "que");
+    assert.equal(text(pair.responder.channel.read(id, 99, 0)), "stion");
+    assert.equal(pair.responder.channel.read(id, 99, 0), "end");
+    pair.responder.channel.write(id, bytes("answer"));
+    pair.responder.channel.end(id);
+    pair.settle();
+    assert.equal(pair.responder.of("finished").length, 1);
+    assert.equal(text(pair.initiator.channel.read(id, 99, 0)), "answer");
+    assert.deepEqual(pair.initiator.of("finished"), [], "not before the end was read");
+    assert.equal(pair.initiator.channel.read(id, 99, 0), "end");
+    assert.equal(pair.initiator.of("finished").length, 1);
+    assert.equal(pair.initiator.channel.streams + pair.responder.channel.streams, 0);
+  });
+
+  it("half-closes on both sides at once", () => {
+    const pair = connected();
+    const id = pair.stream();
+    for (const end of pair.ends) {
+      end.channel.write(id, bytes("bye"));
+      end.channel.end(id);
+    }
+    pair.settle();
+    for (const end of pair.ends) {
+      assert.deepEqual(pair.readAll(end, id), { octets: bytes("bye"), end: true });
+      assert.equal(end.of("finished").length, 1);
+    }
+  });
+
+  it("refuses writes after its end", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.end(id);
+    assert.throws(() => pair.initiator.channel.write(id, bytes("a")), /write before calling end/);
+  });
+
+  it("is reset in both directions, with what is unread and unsent", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, new Uint8Array(10 * RESERVE));
+    pair.settle();
+    pair.responder.channel.reset(id, "ServiceUnreachable");
+    pair.settle();
+    assert.deepEqual(pair.initiator.of("reset"), [{ type: "reset", stream: id, reason: "ServiceUnreachable" }]);
+    assert.deepEqual(pair.responder.of("reset"), [], "who resets knows");
+    assert.equal(pair.initiator.channel.streams + pair.responder.channel.streams, 0);
+  });
+
+  it("survives being reset by both sides at once, and used when it is gone", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("late"));
+    for (const end of pair.ends) end.channel.reset(id);
+    pair.initiator.channel.write(id, bytes("later"));
+    pair.initiator.channel.end(id);
+    pair.initiator.channel.accept(id);
+    pair.initiator.channel.reset(id);
+    assert.equal(pair.initiator.channel.read(id, 1, 0), undefined);
+    assert.equal(pair.initiator.channel.room(id), 0);
+    pair.settle();
+    assert.deepEqual(endings(pair), []);
+  });
+
+  it("has a name for its service", () => {
+    const pair = connected();
+    assert.throws(() => pair.initiator.channel.open("two words"), /visible ASCII/);
+  });
+
+  it("is refused by name if a device has as many as it can have", () => {
+    const pair = connected();
+    for (let count = 0; count < STREAMS; count += 1) assert.ok(pair.initiator.channel.open("ssh").ok);
+    assert.deepEqual(pair.initiator.channel.open("ssh"), { ok: false, problems: "TooManyStreams" });
+    pair.settle();
+    assert.equal(pair.responder.of("opened").length, STREAMS);
+    assert.equal(pair.responder.channel.open("ssh").ok, false);
+    pair.initiator.channel.reset(1);
+    assert.ok(pair.initiator.channel.open("ssh").ok);
+    pair.settle();
+    assert.equal(pair.responder.of("opened").length, STREAMS + 1);
+  });
+
+  it("cannot be opened on a channel that has ended", () => {
+    const pair = connected();
+    pair.initiator.channel.close();
+    assert.deepEqual(pair.initiator.channel.open("ssh"), { ok: false, problems: "Closed" });
+  });
+});
+
+describe("back-pressure", () => {
+  it("stops the writer of a stream that is not read, and no other", () => {
+    const pair = connected();
+    const slow = pair.stream("slow");
+    const fast = pair.stream("fast");
+    pair.initiator.channel.write(slow, new Uint8Array(1_000_000));
+    pair.settle();
+    assert.equal(pair.readAll(pair.initiator, slow).octets.length, 0);
+    assert.ok(pair.initiator.channel.room(slow) <= 0);
+    const octets = pattern(2, 0, 500_000);
+    assert.ok(transfer(pair, fast, octets).equals(octets));
+    assert.equal(pair.readAll(pair.responder, slow).octets.length, RESERVE);
+  });
+
+  it("tells the writer once when there is room again", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, new Uint8Array(3 * RESERVE));
+    pair.settle();
+    assert.deepEqual(pair.initiator.of("writable"), []);
+    for (let turn = 0; turn < 8; turn += 1) {
+      pair.now += 1000;
+      pair.readAll(pair.responder, id);
+      pair.settle();
+    }
+    assert.equal(pair.initiator.of("writable").length, 1);
+    assert.ok(pair.initiator.channel.room(id) > 0);
+  });
+
+  it("lets little be written without credit, and a batch with it", () => {
+    const pair = connected();
+    const id = pair.stream();
+    assert.equal(pair.initiator.channel.room(id), 2 * RESERVE);
+    transfer(pair, pair.stream(), new Uint8Array(3_000_000));
+    const grown = pair.stream();
+    pair.initiator.channel.write(grown, new Uint8Array(RESERVE));
+    for (let turn = 0; turn < 200; turn += 1) {
+      pair.now += 1;
+      pair.settle();
+      pair.readAll(pair.responder, grown);
+      pair.initiator.channel.write(grown, new Uint8Array(Math.max(0, pair.initiator.channel.room(grown))));
+    }
+    pair.settle();
+    pair.readAll(pair.responder, grown);
+    pair.settle();
+    assert.equal(pair.initiator.channel.room(grown), UNSENT);
+  });
+
+  it("reports data once until it was read", () => {
+    const pair = connected();
+    const id = pair.stream();
+    for (let turn = 0; turn < 3; turn += 1) {
+      pair.initiator.channel.write(id, bytes("a"));
+      pair.settle();
+    }
+    assert.equal(pair.responder.of("readable").length, 1);
+    pair.readAll(pair.responder, id);
+    pair.initiator.channel.end(id);
+    pair.settle();
+    assert.equal(pair.responder.of("readable").length, 2);
+  });
+});
+
+describe("streams with data", () => {
+  it("take turns, so that a keystroke waits for one turn of each", () => {
+    const liar = new Liar({ role: "initiator" });
+    const { channel } = liar.end;
+    const ids = ["a", "b", "c", "key"].map((service) => {
+      const opened = channel.open(service);
+      assert.ok(opened.ok);
+      return opened.value;
+    });
+    for (const id of ids) liar.say({ type: "credit", stream: id, limit: 2 ** 30 });
+    for (const id of ids.slice(0, 3)) channel.write(id, new Uint8Array(1_000_000));
+    channel.write(ids[3] as number, bytes("k"));
+    const [first] = heard(channel.output(1, 0));
+    const data = first?.frames.filter((frame) => frame.type === "data") ?? [];
+    assert.deepEqual(
+      data.slice(0, 4).map((frame) => [frame.stream, frame.data.length]),
+      [
+        [ids[0], TURN],
+        [ids[1], TURN],
+        [ids[2], TURN],
+        [ids[3], 1],
+      ],
+    );
+  });
+
+  it("fill records if they are alone", () => {
+    const liar = new Liar({ role: "initiator" });
+    const { channel } = liar.end;
+    channel.open("a");
+    liar.say({ type: "credit", stream: 1, limit: 2 ** 30 });
+    for (let count = 0; count < 1000; count += 1) channel.write(1, new Uint8Array(1000));
+    const packets = channel.output(2_000_000, 0);
+    assert.equal(packets.length, Math.ceil(1_000_000 / 65_500));
+    assert.equal(heard(packets)[1]?.frames.length, 1);
+  });
+});
+
+describe("acknowledgements", () => {
+  it("travel with data, or alone after a short while", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.wait(1000);
+    pair.initiator.channel.write(id, bytes("a"));
+    pair.give(pair.responder, pair.take(pair.initiator));
+    assert.ok(!pair.responder.channel.isPending);
+    assert.equal(pair.responder.channel.deadline, pair.now + ACKNOWLEDGE_AFTER);
+    pair.now += ACKNOWLEDGE_AFTER;
+    pair.responder.channel.advance(pair.now);
+    assert.equal(pair.take(pair.responder).length, 1);
+  });
+
+  it("are not acknowledged: an idle channel is silent", () => {
+    const pair = connected();
+    pair.initiator.channel.write(pair.stream(), bytes("a"));
+    pair.wait(1000);
+    for (const { channel } of pair.ends) {
+      assert.ok(!channel.isPending);
+      assert.equal(channel.deadline > pair.now + KEEP_ALIVE / 2, true);
+    }
+  });
+
+  it("free what was kept for resending", () => {
+    const pair = connected();
+    const id = pair.stream();
+    transfer(pair, id, new Uint8Array(2_000_000));
+    pair.wait(1000);
+    const before = pair.initiator.channel.stats.resent;
+    pair.initiator.channel.attach(pair.now);
+    pair.settle();
+    // The responder's last acknowledgements were not acknowledged; data was.
+    assert.ok(pair.initiator.channel.stats.resent - before <= 1);
+  });
+
+  it("measure the round trip", () => {
+    const pair = connected();
+    const id = pair.stream();
+    for (let turn = 0; turn < 40; turn += 1) {
+      pair.initiator.channel.write(id, bytes("a"));
+      pair.responder.channel.write(id, bytes("b"));
+      const packets = pair.take(pair.initiator);
+      pair.now += 40;
+      pair.give(pair.responder, packets);
+      const answer = pair.take(pair.responder);
+      pair.now += 40;
+      pair.give(pair.initiator, answer);
+    }
+    assert.ok(Math.abs(pair.initiator.channel.roundTrip - 80) < 10);
+  });
+});
+
+describe("a lost record", () => {
+  it("is noticed by the next one, and sent again octet for octet", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("one "));
+    const lost = pair.take(pair.initiator);
+    pair.initiator.channel.write(id, bytes("two"));
+    pair.give(pair.responder, pair.take(pair.initiator));
+    assert.equal(pair.responder.channel.stats.gaps, 1);
+    pair.give(pair.initiator, pair.take(pair.responder));
+    const again = pair.take(pair.initiator);
+    assert.deepEqual(again[0], lost[0]);
+    pair.give(pair.responder, again);
+    assert.equal(text(pair.readAll(pair.responder, id).octets), "one two");
+  });
+
+  it("at the end is noticed by silence", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.wait(1000);
+    pair.initiator.channel.write(id, bytes("last"));
+    pair.take(pair.initiator);
+    pair.wait(2 * PROBE_AFTER);
+    assert.equal(text(pair.readAll(pair.responder, id).octets), "last");
+  });
+
+  it("that asks for others is replaced by another", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("a"));
+    pair.take(pair.initiator);
+    pair.initiator.channel.attach(pair.now);
+    pair.take(pair.initiator);
+    pair.wait(4 * PROBE_AFTER);
+    assert.equal(text(pair.readAll(pair.responder, id).octets), "a");
+  });
+});
+
+describe("an old record", () => {
+  it("is dropped and counted", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("once"));
+    const packets = pair.take(pair.initiator);
+    for (let count = 0; count < 3; count += 1) pair.give(pair.responder, packets);
+    assert.equal(text(pair.readAll(pair.responder, id).octets), "once");
+    assert.equal(pair.responder.channel.stats.old, 2);
+    assert.deepEqual(endings(pair), []);
+  });
+});
+
+describe("a new path", () => {
+  it("begins with a position of each side, then what is missing, and nothing that is not", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, pattern(1, 0, RESERVE));
+    pair.give(pair.responder, pair.take(pair.initiator));
+    pair.take(pair.responder);
+    pair.responder.channel.write(id, bytes("lost"));
+    pair.take(pair.responder);
+    for (const { channel } of pair.ends) {
+      channel.detach(pair.now);
+      channel.attach(pair.now);
+    }
+    const [asked, ...rest] = pair.take(pair.initiator);
+    assert.deepEqual(rest, [], "nothing is sent before the peer has said what it has");
+    assert.ok((asked?.length ?? 0) < 60);
+    pair.give(pair.responder, [asked as Uint8Array]);
+    pair.settle();
+    assert.equal(pair.responder.channel.stats.old, 0);
+    assert.equal(text(pair.readAll(pair.initiator, id).octets), "lost");
+    assert.equal(pair.readAll(pair.responder, id).octets.length, RESERVE);
+  });
+
+  it("of one side only is enough", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.responder.channel.write(id, bytes("lost"));
+    pair.take(pair.responder);
+    pair.initiator.channel.attach(pair.now);
+    pair.settle();
+    assert.equal(text(pair.readAll(pair.initiator, id).octets), "lost");
+  });
+
+  it("lets nothing out before it is there", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.detach(pair.now);
+    pair.initiator.channel.write(id, bytes("waits"));
+    assert.ok(!pair.initiator.channel.isPending);
+    assert.deepEqual(pair.take(pair.initiator), []);
+    pair.initiator.channel.attach(pair.now);
+    pair.settle();
+    assert.equal(text(pair.readAll(pair.responder, id).octets), "waits");
+  });
+});
+
+describe("the resume time", () => {
+  it("ends both sides by name when it is over, and not before", () => {
+    const pair = connected();
+    const id = pair.stream();
+    for (const { channel } of pair.ends) channel.detach(pair.now);
+    pair.wait(RESUME_TIME - 1);
+    assert.deepEqual(endings(pair), []);
+    pair.wait(1);
+    for (const end of pair.ends) {
+      assert.deepEqual(end.of("reset"), [{ type: "reset", stream: id, reason: "ResumeTimeout" }]);
+      assert.deepEqual(end.of("ended"), [{ type: "ended", reason: "ResumeTimeout", by: "self" }]);
+    }
+  });
+
+  it("begins anew when the peer is heard", () => {
+    const pair = connected();
+    pair.stream();
+    for (let turn = 0; turn < 3; turn += 1) {
+      for (const { channel } of pair.ends) channel.detach(pair.now);
+      pair.wait(RESUME_TIME - 1);
+      for (const { channel } of pair.ends) channel.attach(pair.now);
+      pair.settle();
+    }
+    assert.deepEqual(endings(pair), []);
+  });
+
+  it("also ends a channel whose path swallows everything", () => {
+    const pair = connected();
+    pair.initiator.channel.write(pair.stream(), bytes("a"));
+    const { channel } = pair.initiator;
+    let packets = 0;
+    for (; channel.ended === undefined; channel.advance(pair.now)) {
+      packets += pair.take(pair.initiator).length;
+      pair.now = channel.deadline;
+    }
+    assert.equal(channel.ended.reason, "ResumeTimeout");
+    assert.ok(packets < 30, `${packets} packets were sent in vain`);
+  });
+});
+
+describe("keep-alive", () => {
+  it("pings an idle channel with streams, from one side", () => {
+    const pair = connected();
+    pair.stream();
+    pair.wait(1000);
+    pair.now = pair.initiator.channel.deadline;
+    assert.ok(pair.now <= KEEP_ALIVE + 1000);
+    pair.initiator.channel.advance(pair.now);
+    assert.equal(pair.take(pair.initiator).length, 1);
+  });
+
+  it("does not ping without streams", () => {
+    const pair = connected().wait(1000);
+    for (const { channel } of pair.ends) assert.equal(channel.deadline, Number.POSITIVE_INFINITY);
+  });
+
+  it("does not ping a channel in use", () => {
+    const pair = connected({ keepAlive: 100 }, { keepAlive: 100 });
+    const id = pair.stream();
+    let packets = 0;
+    for (let turn = 0; turn < 20; turn += 1) {
+      pair.now += 50;
+      for (const { channel } of pair.ends) channel.advance(pair.now);
+      pair.initiator.channel.write(id, bytes("a"));
+      const sent = pair.take(pair.initiator);
+      packets += sent.length;
+      pair.give(pair.responder, sent);
+      pair.give(pair.initiator, pair.take(pair.responder));
+    }
+    assert.equal(packets, 20);
+  });
+});
+
+describe("what is kept for resending", () => {
+  it("is bounded, whatever the peer grants and never acknowledges", () => {
+    const liar = new Liar({ role: "initiator" });
+    const { channel } = liar.end;
+    channel.open("a");
+    liar.say({ type: "credit", stream: 1, limit: Number.MAX_SAFE_INTEGER });
+    let sent = 0;
+    for (let turn = 0; turn < 1000; turn += 1) {
+      channel.write(1, new Uint8Array(65_000));
+      for (const packet of channel.output(1e6, 0)) sent += packet.length;
+    }
+    assert.ok(sent >= KEPT_OCTETS && sent < KEPT_OCTETS + 70_000);
+    assert.ok(channel.room(1) < 0);
+    assert.ok(!channel.isPending);
+    liar.end.channel.receive(liar.record([], { received: 10 }), 0);
+    assert.ok(channel.isPending);
+  });
+});
+
+describe("closing", () => {
+  it("resets all streams at both ends, with the reason", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.responder.channel.close("NotPermitted");
+    assert.ok(pair.responder.channel.isPending);
+    pair.settle();
+    assert.deepEqual(endings(pair), [
+      { reason: "NotPermitted", by: "peer" },
+      { reason: "NotPermitted", by: "self" },
+    ]);
+    for (const end of pair.ends) {
+      assert.deepEqual(end.of("reset"), [{ type: "reset", stream: id, reason: "NotPermitted" }]);
+      assert.equal(end.channel.deadline, Number.POSITIVE_INFINITY);
+      assert.ok(!end.channel.isPending);
+    }
+  });
+
+  it("is heard even if earlier records are lost", () => {
+    const pair = connected();
+    pair.initiator.channel.write(pair.stream(), bytes("lost"));
+    pair.take(pair.initiator);
+    pair.initiator.channel.close();
+    pair.settle();
+    assert.equal(pair.responder.channel.ended?.by, "peer");
+  });
+
+  it("without loss waits until all is acknowledged", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("a"));
+    for (const end of pair.ends) end.channel.end(id);
+    assert.ok(!pair.initiator.channel.isIdle);
+    pair.settle();
+    for (const end of pair.ends) pair.readAll(end, id);
+    pair.wait(1000);
+    for (const { channel } of pair.ends) assert.ok(channel.isIdle);
+  });
+});
+
+describe("1,000 streams at a time", () => {
+  it("carry what they were given, and end", () => {
+    const pair = connected();
+    const sizes = new Map<number, number>();
+    for (let count = 0; count < 1000; count += 1) {
+      const opened = pair.initiator.channel.open("echo");
+      assert.ok(opened.ok);
+      sizes.set(opened.value, (count * 7919) % 60_000);
+      pair.initiator.channel.write(opened.value, pattern(count, 0, (count * 7919) % 60_000));
+      pair.initiator.channel.end(opened.value);
+    }
+    const got = new Map<number, Uint8Array[]>();
+    for (let turn = 0; turn < 2000 && pair.responder.channel.streams + pair.initiator.channel.streams > 0; turn += 1) {
+      pair.now += 1;
+      pair.settle();
+      for (const event of pair.responder.events()) {
+        if (event.type === "opened") pair.responder.channel.accept(event.stream);
+        if (event.type !== "readable") continue;
+        const { octets, end } = pair.readAll(pair.responder, event.stream);
+        got.set(event.stream, [...(got.get(event.stream) ?? []), octets]);
+        if (end) pair.responder.channel.end(event.stream);
+      }
+      for (const event of pair.initiator.events()) {
+        if (event.type === "readable") pair.readAll(pair.initiator, event.stream);
+      }
+    }
+    assert.equal(got.size, 1000);
+    for (const [id, size] of sizes) {
+      assert.ok(Buffer.concat(got.get(id) ?? []).equals(pattern((id - 1) / 2, 0, size)), `stream ${id}`);
+    }
+    assert.deepEqual(endings(pair), []);
+  });
+});

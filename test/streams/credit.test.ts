@@ -1,0 +1,119 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import { CreditPool, ReceiveWindow } from "../../src/streams/credit.ts";
+import { GRANTED, RESERVE, STREAMS, WINDOW } from "../../src/streams/limits.ts";
+
+/** Receives and reads all that is granted, in pieces, for 20 round trips of 50 ms. Returns what was read. */
+function drain(window: ReceiveWindow): number {
+  let sent = 0;
+  for (let round = 0; round < 20; round += 1) {
+    const length = window.limit - sent;
+    assert.ok(window.receive(length));
+    sent += length;
+    for (let left = length; left > 0; left -= RESERVE / 4) {
+      window.consume(Math.min(left, RESERVE / 4), round * 50, 50);
+    }
+  }
+  return sent;
+}
+
+describe("a window", () => {
+  it("begins with the reserve, and doubles up to 4 MiB while it limits the peer", () => {
+    const pool = new CreditPool();
+    pool.enter();
+    const window = new ReceiveWindow(pool, 0);
+    assert.equal(window.limit, RESERVE);
+    const read = drain(window);
+    assert.equal(window.limit - read, WINDOW);
+  });
+
+  it("does not grow for a slow reader", () => {
+    const pool = new CreditPool();
+    pool.enter();
+    const window = new ReceiveWindow(pool, 0);
+    for (let second = 1; second < 100; second += 1) {
+      assert.ok(window.receive(RESERVE / 4));
+      window.consume(RESERVE / 4, second * 1000, 50);
+    }
+    assert.ok(window.limit - 99 * (RESERVE / 4) <= RESERVE);
+  });
+
+  it("is announced only when half of it is used", () => {
+    const pool = new CreditPool();
+    pool.enter();
+    const window = new ReceiveWindow(pool, 0);
+    assert.ok(window.receive(RESERVE));
+    assert.ok(!window.consume(RESERVE / 2 - 1, 1000, 1));
+    assert.ok(window.consume(1, 1000, 1));
+  });
+
+  it("refuses what was not granted", () => {
+    const pool = new CreditPool();
+    pool.enter();
+    const window = new ReceiveWindow(pool, 0);
+    assert.ok(window.receive(RESERVE));
+    assert.ok(!window.receive(1));
+  });
+});
+
+describe("the credit of a device", () => {
+  it("is never exceeded, and always has a reserve for a new stream", () => {
+    const action = fc.tuple(fc.constantFrom("open", "fill", "read", "read", "close"), fc.nat(1000), fc.nat(20));
+    fc.assert(
+      fc.property(fc.array(action, { maxLength: 400 }), (actions) => {
+        const pool = new CreditPool({ granted: 64 * RESERVE, streams: 16 });
+        const windows: { readonly window: ReceiveWindow; received: number; read: number }[] = [];
+        let now = 0;
+        for (const [kind, choice, time] of actions) {
+          now += time;
+          const one = windows[choice % Math.max(1, windows.length)];
+          if (kind === "open") {
+            if (pool.enter()) windows.push({ window: new ReceiveWindow(pool, now), received: 0, read: 0 });
+            else assert.equal(windows.length, 16);
+          } else if (one !== undefined && kind === "fill") {
+            one.window.receive(one.window.limit - one.received);
+            one.received = one.window.limit;
+          } else if (one !== undefined && kind === "read") {
+            const length = Math.min(one.received - one.read, (choice + 1) * 100);
+            one.read += length;
+            one.window.consume(length, now, 30);
+          } else if (one !== undefined) {
+            one.window.close();
+            windows.splice(windows.indexOf(one), 1);
+          }
+          const granted = windows.reduce((sum, { window, read }) => sum + window.limit - read, 0);
+          assert.ok(granted <= (48 + windows.length) * RESERVE);
+          assert.ok(pool.free >= 0);
+        }
+        for (const { window } of windows) window.close();
+        assert.equal(pool.free, 48 * RESERVE);
+        assert.equal(pool.streams, 0);
+      }),
+    );
+  });
+
+  it("leaves something for later streams, however many fast ones stop reading", () => {
+    const pool = new CreditPool();
+    for (let count = 0; count < 20; count += 1) {
+      assert.ok(pool.enter());
+      const window = new ReceiveWindow(pool, 0);
+      drain(window);
+    }
+    assert.ok(pool.enter());
+    const later = new ReceiveWindow(pool, 0);
+    drain(later);
+    assert.ok(pool.free > 0);
+  });
+
+  it("is half reserve: 1,024 streams", () => {
+    assert.equal(STREAMS, 1024);
+    const pool = new CreditPool();
+    for (let count = 0; count < STREAMS; count += 1) assert.ok(pool.enter());
+    assert.ok(!pool.enter());
+    pool.leave();
+    assert.ok(pool.enter());
+    assert.equal(pool.free, GRANTED / 2);
+    assert.throws(() => new CreditPool({ granted: RESERVE, streams: 2 }), /allow fewer/);
+  });
+});

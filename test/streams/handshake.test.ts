@@ -1,0 +1,291 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { ChannelOptions } from "../../src/streams/index.ts";
+import { AES_GCM, CHACHA_POLY, CreditPool, publicKeyOf } from "../../src/streams/index.ts";
+import { HANDSHAKE_TIME, PROBE_AFTER } from "../../src/streams/limits.ts";
+import { encodePacket, isHello, KIND } from "../../src/streams/packet.ts";
+import { NODE_AES_GCM } from "./node-ciphers.ts";
+import {
+  bodyOf,
+  bytes,
+  connected,
+  End,
+  endings,
+  INITIATOR_SECRET,
+  Pair,
+  RESPONDER_SECRET,
+  ROUTE,
+  responderOptions,
+  secret,
+  text,
+} from "./support.ts";
+
+const UNPINNED = { peerKey: undefined };
+
+/** Sends a text on a new stream, and returns what arrives. */
+function talk(pair: Pair): string | undefined {
+  const id = pair.stream();
+  pair.initiator.channel.write(id, bytes("hello"));
+  pair.settle();
+  return text(pair.responder.channel.read(id, 99, pair.now));
+}
+
+describe("a handshake", () => {
+  for (const [name, options] of [
+    ["IK, with a pinned key", {}],
+    ["XX, without one", UNPINNED],
+  ] as const) {
+    it(`by ${name}: both learn the other's key`, () => {
+      const pair = connected(options);
+      assert.deepEqual(pair.initiator.of("established")[0]?.peerKey, publicKeyOf(RESPONDER_SECRET));
+      assert.deepEqual(pair.responder.of("established")[0]?.peerKey, publicKeyOf(INITIATOR_SECRET));
+      assert.deepEqual(pair.responder.channel.peerKey, publicKeyOf(INITIATOR_SECRET));
+      assert.equal(talk(pair), "hello");
+    });
+
+    for (let lost = 0; lost < 5; lost += 1) {
+      it(`by ${name}: continues if packet ${lost} is lost`, () => {
+        const pair = new Pair(options);
+        let count = 0;
+        for (let turn = 0; turn < 6; turn += 1) {
+          for (const end of pair.ends) {
+            for (const packet of pair.take(end)) if (count++ !== lost) pair.give(pair.other(end), [packet]);
+          }
+        }
+        pair.wait(3 * PROBE_AFTER);
+        assert.equal(pair.responder.of("established").length, 1);
+        assert.equal(pair.initiator.of("established").length, 1);
+        assert.equal(talk(pair), "hello");
+      });
+
+      it(`by ${name}: continues if packet ${lost} comes twice, late`, () => {
+        const pair = new Pair(options);
+        const twice: [End, Uint8Array][] = [];
+        for (let turn = 0; turn < 6; turn += 1) {
+          for (const end of pair.ends) {
+            for (const packet of pair.take(end)) {
+              pair.give(pair.other(end), [packet]);
+              twice.push([end, packet]);
+            }
+          }
+        }
+        const [end, packet] = twice[lost] ?? (twice[0] as [End, Uint8Array]);
+        pair.give(pair.other(end), [packet]);
+        pair.settle();
+        assert.equal(talk(pair), "hello");
+        assert.deepEqual(endings(pair), []);
+      });
+    }
+  }
+
+  it("sends its hello again octet for octet, ever less often, and gives up", () => {
+    const pair = new Pair();
+    const hellos: Uint8Array[] = [];
+    const { channel } = pair.initiator;
+    for (; channel.ended === undefined; channel.advance(pair.now)) {
+      hellos.push(...pair.take(pair.initiator));
+      pair.now = channel.deadline;
+    }
+    assert.deepEqual(channel.ended, { reason: "HandshakeTimeout", by: "self" });
+    assert.equal(pair.now, HANDSHAKE_TIME);
+    assert.equal(hellos.length, 5);
+    for (const hello of hellos) assert.deepEqual(hello, hellos[0]);
+  });
+
+  it("begins again on a new path", () => {
+    const pair = new Pair();
+    const [lost] = pair.take(pair.initiator);
+    pair.initiator.channel.attach(pair.now);
+    assert.deepEqual(pair.take(pair.initiator), [lost]);
+  });
+
+  it("is answered though the path comes after the hello", () => {
+    const pair = new Pair();
+    const responder = new End(responderOptions());
+    for (const packet of pair.take(pair.initiator)) responder.channel.receive(bodyOf(packet), 0);
+    assert.equal(responder.channel.output(1, 0).length, 0);
+    responder.channel.attach(0);
+    assert.equal(responder.channel.output(1, 0).length, 1);
+  });
+
+  it("tells the initiator the responder's resume time", () => {
+    const pair = connected({ resumeTime: 1 }, { resumeTime: 60_000 });
+    pair.stream();
+    for (const { channel } of pair.ends) channel.detach(pair.now);
+    assert.equal(pair.initiator.channel.deadline, pair.now + 60_000);
+    assert.equal(pair.responder.channel.deadline, pair.now + 60_000);
+  });
+
+  it("uses the initiator's suite", () => {
+    const pair = connected({ suites: [NODE_AES_GCM] }, { suites: [CHACHA_POLY, AES_GCM] });
+    assert.equal(talk(pair), "hello");
+  });
+});
+
+describe("a replayed handshake", () => {
+  it("is answered, but opens nothing and ends without the initiator's first record", () => {
+    const recorded = new Pair();
+    recorded.initiator.channel.open("ssh");
+    const packets: Uint8Array[] = [];
+    for (let turn = 0; turn < 4; turn += 1) {
+      for (const end of recorded.ends) {
+        const sent = recorded.take(end);
+        recorded.give(recorded.other(end), sent);
+        if (end === recorded.initiator) packets.push(...sent);
+      }
+    }
+    assert.equal(recorded.responder.of("opened").length, 1);
+    // Another handshake of the same device has another ephemeral key.
+    const victim = new End(responderOptions({ ephemeralSecret: secret(99) }));
+    victim.channel.attach(0);
+    victim.channel.receive(bodyOf(packets[0] as Uint8Array), 0);
+    assert.equal(victim.channel.output(1e6, 0).length, 1);
+    victim.channel.open("secret");
+    assert.equal(victim.channel.output(1e6, 0).length, 0, "nothing is sealed for a replay");
+    victim.channel.advance(HANDSHAKE_TIME);
+    assert.deepEqual(victim.channel.ended, { reason: "HandshakeTimeout", by: "self" });
+    assert.deepEqual(victim.of("established"), []);
+    const other = new End(responderOptions({ ephemeralSecret: secret(99) }));
+    other.channel.attach(0);
+    for (const packet of packets) other.channel.receive(bodyOf(packet), 0);
+    assert.equal(other.channel.ended?.reason, "ForgedRecord");
+    assert.deepEqual(other.of("opened"), []);
+  });
+});
+
+describe("a handshake is refused by name", () => {
+  /** Both ends of a handshake that fails. */
+  function refused(initiator: Partial<ChannelOptions>, responder: Partial<ChannelOptions>): string[] {
+    const pair = new Pair(initiator, responder).settle();
+    assert.deepEqual(pair.responder.of("opened"), []);
+    return endings(pair).map(({ reason, by }) => `${reason} by ${by}`);
+  }
+
+  for (const [pattern, pin] of [
+    ["IK", {}],
+    ["XX", UNPINNED],
+  ] as const) {
+    it(`if the responder does not accept the key, by ${pattern}: both know it for sure`, () => {
+      assert.deepEqual(refused(pin, { judge: () => "UnknownKey" }), ["UnknownKey by peer", "UnknownKey by self"]);
+    });
+  }
+
+  it("if the responder has another key than the pinned one", () => {
+    const pin = { peerKey: publicKeyOf(secret(77)) };
+    assert.deepEqual(refused(pin, {}), ["HandshakeFailed by edge", "HandshakeFailed by self"]);
+  });
+
+  it("if the initiator does not accept the key that it learns, and then says nothing of its own", () => {
+    const judge = () => "ChangedKey" as const;
+    assert.deepEqual(refused({ ...UNPINNED, judge }, {}), ["ChangedKey by self", "ChangedKey by edge"]);
+  });
+
+  it("if the addresses differ", () => {
+    assert.deepEqual(refused({ responderAddress: "office/other" }, {}), [
+      "HandshakeFailed by edge",
+      "HandshakeFailed by self",
+    ]);
+    assert.deepEqual(refused({ initiatorAddress: "alice/evil" }, {}).length, 2);
+  });
+
+  it("if the responder has not the suite", () => {
+    assert.deepEqual(refused({ suites: [AES_GCM] }, {}), ["SuiteRefused by edge", "SuiteRefused by self"]);
+  });
+
+  it("if only the initiator wants plain records", () => {
+    assert.deepEqual(refused({ plain: true }, {}), ["SuiteRefused by edge", "SuiteRefused by self"]);
+  });
+
+  it("if a message was changed", () => {
+    const pair = new Pair();
+    const [hello = new Uint8Array()] = pair.take(pair.initiator);
+    hello[hello.length - 1] = (hello[hello.length - 1] as number) ^ 1;
+    pair.give(pair.responder, [hello]);
+    assert.equal(pair.responder.channel.ended?.reason, "HandshakeFailed");
+  });
+
+  it("if the message is no hello of this version", () => {
+    for (const body of [[KIND.hello], [KIND.hello, 3, 1, 0], [KIND.hello, 1, 1], [KIND.hello, 1, 0x7f]]) {
+      const { channel } = new End(responderOptions());
+      channel.receive(Uint8Array.from(body), 0);
+      assert.ok(channel.ended !== undefined, `${body}`);
+    }
+  });
+});
+
+describe("plain records", () => {
+  it("are in the clear if both ends want it, after the same handshake", () => {
+    const pair = connected({ plain: true, suites: [AES_GCM] }, { plain: true, suites: [CHACHA_POLY, AES_GCM] });
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("in the clear"));
+    const [packet] = pair.take(pair.initiator);
+    assert.ok(text(packet)?.includes("in the clear"));
+    assert.deepEqual(pair.responder.channel.peerKey, publicKeyOf(INITIATOR_SECRET));
+  });
+
+  it("are not forced upon an initiator by the other end's option", () => {
+    const pair = connected({}, { plain: true });
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("secret"));
+    const [packet] = pair.take(pair.initiator);
+    assert.ok(!text(packet)?.includes("secret"));
+  });
+
+  it("cannot be forced by who changes the hello", () => {
+    const pair = new Pair({}, { plain: true });
+    const [hello = new Uint8Array()] = pair.take(pair.initiator);
+    hello[6 + 2] = (hello[6 + 2] as number) | 0x80;
+    pair.give(pair.responder, [hello]);
+    assert.equal(pair.responder.channel.ended?.reason, "HandshakeFailed");
+  });
+});
+
+describe("a notice", () => {
+  it("ends a handshake, since the other side has no keys to say it", () => {
+    const pair = new Pair();
+    pair.initiator.channel.receive(Uint8Array.of(KIND.notice, 7), 0);
+    assert.deepEqual(pair.initiator.channel.ended, { reason: "ChannelUnknown", by: "edge" });
+  });
+
+  it("is believed later only if it says that the other device has forgotten the channel", () => {
+    const pair = connected();
+    pair.initiator.channel.receive(Uint8Array.of(KIND.notice, 2), 0);
+    pair.initiator.channel.receive(Uint8Array.of(KIND.notice), 0);
+    assert.equal(pair.initiator.channel.ended, undefined);
+    assert.equal(pair.initiator.channel.stats.ignored, 2);
+    pair.initiator.channel.receive(Uint8Array.of(KIND.notice, 7), 0);
+    assert.deepEqual(pair.initiator.channel.ended, { reason: "ChannelUnknown", by: "edge" });
+  });
+});
+
+describe("messages out of turn", () => {
+  it("are ignored in every state", () => {
+    for (const body of [[], [0], [KIND.hello], [KIND.answer], [KIND.finish], [KIND.record], [99]]) {
+      const octets = Uint8Array.from(body);
+      const pair = connected();
+      if (body[0] !== KIND.record) for (const { channel } of pair.ends) channel.receive(octets, 0);
+      assert.equal(talk(pair), "hello");
+      const fresh = new Pair();
+      if (body[0] !== KIND.answer) fresh.initiator.channel.receive(octets, 0);
+      if (body[0] !== KIND.hello) fresh.responder.channel.receive(octets, 0);
+      fresh.settle();
+      assert.equal(talk(fresh), "hello");
+    }
+  });
+
+  it("do not begin a channel", () => {
+    assert.ok(isHello(Uint8Array.of(KIND.hello)));
+    assert.equal(bodyOf(encodePacket(ROUTE, Uint8Array.of(KIND.answer)))[0], KIND.answer);
+  });
+});
+
+describe("two channels of a device", () => {
+  it("have one pool of credit", () => {
+    const pool = new CreditPool();
+    const pairs = [connected({ pool }), connected({ pool })];
+    for (const pair of pairs) pair.stream();
+    assert.equal(pool.streams, 2);
+    pairs[0]?.initiator.channel.close();
+    assert.equal(pool.streams, 1);
+  });
+});
