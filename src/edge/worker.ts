@@ -10,6 +10,7 @@ import { getPath } from "hono/utils/url";
 import { hasKeys } from "../auth/key-set.ts";
 import { ownNames } from "../auth/own-names.ts";
 import { owns } from "../auth/scopes.ts";
+import { isNewerSchema } from "../store-and-forward/stored-version.ts";
 import { hearOfDisk, isStorageFull } from "./disk-full.ts";
 import type { Env } from "./env.ts";
 import { admin } from "./http/admin.ts";
@@ -103,10 +104,10 @@ app.notFound((c) => {
   return problem("WrongPrefix", `The request is for ${own}${prefix}/, but this edge is ${place}.`);
 });
 app.onError((error) => {
-  // RPC passes on only the message of an object's error.
-  const reason = error.message.startsWith("NewerSchema") ? "NewerSchema" : "InternalError";
-  logReason("error", reason, { message: error.message });
-  return problem(reason);
+  // The mailbox has logged it.
+  if (isNewerSchema(error)) return problem("NewerSchema");
+  logReason("error", "InternalError", { message: error.message });
+  return problem("InternalError");
 });
 
 /** Refuses a request with two Host headers, or outside the prefix; undefined if there is nothing to refuse. */

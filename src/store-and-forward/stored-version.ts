@@ -22,6 +22,11 @@ class NewerSchemaError extends Error {
   }
 }
 
+/** Whether an error says that stored data is of a later release. An RPC passes on only its message. */
+export function isNewerSchema(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith("NewerSchema:");
+}
+
 /**
  * Checks the stored version and returns it. The first release stored none, which is version 1.
  *

@@ -81,6 +81,7 @@ const STATUS: Readonly<Record<Failure, number>> = {
   full: SessionStatusId.QuotaWouldBeExceeded,
   locked: SessionStatusId.LockedOut,
   notEntered: SessionStatusId.QuotaWouldBeExceeded,
+  newer: SessionStatusId.QuotaWouldBeExceeded,
   DNSLookupFailed: SessionStatusId.DNSLookupFailed,
   HostNotReachable: SessionStatusId.HostNotReachable,
   ConnectionClosed: SessionStatusId.ConnectionClosed,
@@ -95,6 +96,7 @@ const CLOSE_REASON: Readonly<Record<Refusal["outcome"], number>> = {
   locked: CloseReasonId.EmptySession,
   // With this reason our devices send again at once: the fault is the relay's own.
   notEntered: CloseReasonId.InternalError,
+  newer: CloseReasonId.QuotaWouldBeExceeded,
   DNSLookupFailed: CloseReasonId.EmptySession,
   HostNotReachable: CloseReasonId.EmptySession,
   ConnectionClosed: CloseReasonId.EmptySession,

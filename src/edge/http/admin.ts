@@ -14,6 +14,7 @@
  */
 import { type Context, Hono, type Next } from "hono";
 import { noDrops } from "../../store-and-forward/drop-reasons.ts";
+import { isNewerSchema } from "../../store-and-forward/stored-version.ts";
 import type { Env } from "../env.ts";
 import { allowedLink, forOperator } from "../origin/relay-access.ts";
 import { parseLinks } from "../policy/link-settings.ts";
@@ -32,7 +33,7 @@ export const admin = new Hono<Bindings>()
   .use(requireOperator)
   .get("/mailboxes", async (c) => {
     const peers = await c.env.DIRECTORY.getByName(DIRECTORY).list(c.req.query("after"), ADMIN_PAGE);
-    return c.json(await Promise.all(peers.map((peer) => c.env.MAILBOX.getByName(peer).status())));
+    return c.json(await Promise.all(peers.map((peer) => statusOf(peer, c.env))));
   })
   .put("/mailboxes/:address/lock", (c) => withMailbox(c, (mailbox) => mailbox.setLocked(true), true))
   .delete("/mailboxes/:address/lock", (c) => withMailbox(c, (mailbox) => mailbox.setLocked(false)))
@@ -88,6 +89,15 @@ async function withMailbox(
     if (mailbox === undefined) return c.json(emptyMailbox(peer));
     await act(mailbox);
     return c.json(await mailbox.status());
+  });
+}
+
+/** Status of a mailbox in a list, where one that cannot be read must not hide the others. */
+function statusOf(peer: string, env: Env): Promise<MailboxStatus> {
+  const status: Promise<MailboxStatus> = env.MAILBOX.getByName(peer).status();
+  return status.catch((error: unknown) => {
+    if (isNewerSchema(error)) return { ...emptyMailbox(peer), reason: "NewerSchema" };
+    throw error;
   });
 }
 

@@ -30,6 +30,7 @@ import { Patience } from "../../store-and-forward/consumer-timeout.ts";
 import { type Drop, type DropCounts, noDrops } from "../../store-and-forward/drop-reasons.ts";
 import type { Envelope } from "../../store-and-forward/envelope.ts";
 import { senderOf } from "../../store-and-forward/sender-share.ts";
+import { isNewerSchema } from "../../store-and-forward/stored-version.ts";
 import { METER_TIMEOUT } from "../admission/limits.ts";
 import { isStorageFull, noticeStorageFull } from "../disk-full.ts";
 import type { Env } from "../env.ts";
@@ -79,7 +80,7 @@ import {
   UNRESERVED,
   WATCH_INTERVAL,
 } from "./limits.ts";
-import { MailboxStore } from "./mailbox-store.ts";
+import { MailboxStore, type Sql } from "./mailbox-store.ts";
 import { type InUse, pieceFor, Reservations } from "./reservations.ts";
 import { RoomWaiters } from "./room-waiters.ts";
 
@@ -90,6 +91,8 @@ interface Consumer {
 
 export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   readonly #store: MailboxStore;
+  /** Set if a newer release has written this mailbox. */
+  readonly #newer: Error | undefined;
   #consumer: Consumer | undefined;
   /** Former consumers that are still connected and would consume it again, newest last. */
   #former: readonly string[];
@@ -131,10 +134,20 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   constructor(context: DurableObjectState, env: Env) {
     super(context, env);
     const { storage } = context;
-    this.#store = new MailboxStore(storage.sql, (run) => storage.transactionSync(run), {
-      firstNumber: () => this.#firstNumber(),
-      quota: parseQuota(env.QUOTA ?? ""),
-    });
+    const open = (sql: Sql) =>
+      new MailboxStore(sql, (run) => storage.transactionSync(run), {
+        firstNumber: () => this.#firstNumber(),
+        quota: parseQuota(env.QUOTA ?? ""),
+      });
+    try {
+      this.#store = open(storage.sql);
+    } catch (error) {
+      if (!(error instanceof Error && isNewerSchema(error))) throw error;
+      // Its rows are left alone, and every call is refused with this reason.
+      this.#newer = error;
+      this.#store = open(NO_ROWS);
+      tellNewer(this.#peer, error);
+    }
     this.#waiters = new RoomWaiters(this.#store);
     this.#reservations = new Reservations(this.#store);
     this.#consumer = this.#kept<Consumer>("consumer");
@@ -157,6 +170,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    *   exceeds the sender's share is refused
    */
   async append(bundle: MessageBatch, from?: string): Promise<Appended> {
+    if (this.#newer !== undefined) return { refusals: asNewer(bundle) };
     if (!this.#entered && !(await this.#mayKeep())) return { refusals: this.#turnAway(bundle) };
     const over = !this.#covers(bundle) && !(await this.#reserve(bundle));
     // A consumer that drains gets everything, no faster than it drains.
@@ -347,6 +361,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    * reported.
    */
   async pass(bundle: MessageBatch): Promise<Refusal[]> {
+    if (this.#newer !== undefined) return asNewer(bundle);
     const { sizes, starts } = contentsOf(bundle.octets);
     const shut = bundle.envelopes.map((envelope) => this.#isShutOut(envelope));
     const outcomes = sizes.map(
@@ -405,6 +420,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 
   /** Starts attaching a Tunnel. Once the Tunnel has stored the generation, it calls `ready` with it. */
   async attach(): Promise<{ readonly generation: number }> {
+    this.#needReadable();
     while (!this.#entered) await this.#enter();
     const generation = Number(this.#store.fact("generation") ?? this.#firstNumber()) + 1;
     this.#store.setFact("generation", String(generation));
@@ -415,6 +431,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 
   /** Makes the Tunnel the consumer and fences the previous one. Returns false if a newer Tunnel is the consumer. */
   async ready(tunnel: string, generation: number): Promise<boolean> {
+    this.#needReadable();
     // The mailbox may have deleted itself since `attach`.
     while (!this.#entered && !isStorageFull()) await this.#enter();
     this.#cut();
@@ -457,6 +474,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 
   /** Returns what a sender may add, and whether a consumer is attached. */
   async room(source: string): Promise<Room> {
+    this.#needReadable();
     this.#cut();
     if (this.#locked || !maySend(this.#senders, source)) return { type: "locked" };
     const sender = senderOf(source);
@@ -471,6 +489,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    * @returns how many were removed, and what was read for that
    */
   async withdraw(wanted: Wanted): Promise<Withdrawal> {
+    this.#needReadable();
     let removed = 0;
     const all = { octets: 0, messages: 0 };
     for (let from: number | undefined = 0; from !== undefined; ) {
@@ -495,6 +514,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   async status(): Promise<MailboxStatus> {
+    this.#needReadable();
     this.#cut();
     return {
       peer: this.#peer,
@@ -513,6 +533,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 
   /** Removes all waiting messages and returns their number. */
   async purge(): Promise<number> {
+    this.#needReadable();
     this.#cut();
     const purged = this.#store.purge(Date.now());
     this.#consumption.prune();
@@ -525,6 +546,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 
   /** Locks all senders out, or admits those that the sender rule allows. Waiting messages stay. */
   async setLocked(locked: boolean): Promise<void> {
+    this.#needReadable();
     while (!this.#entered) await this.#enter();
     this.#locked = locked;
     this.#store.setFact("locked", locked ? "1" : "0");
@@ -533,6 +555,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 
   /** Sets who may send. Waiting messages stay. @throws Error if the rule is malformed */
   async setSenders(text: string): Promise<void> {
+    this.#needReadable();
     const rule = parseSenderRule(text);
     while (!this.#entered) await this.#enter();
     this.#senders = rule;
@@ -540,8 +563,15 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     await this.#setAlarm();
   }
 
+  /** @throws NewerSchemaError */
+  #needReadable(): void {
+    if (this.#newer !== undefined) throw this.#newer;
+  }
+
   override async alarm(): Promise<void> {
     this.#alarmAt = undefined;
+    // For the release that can read it.
+    if (this.#newer !== undefined) return this.ctx.storage.setAlarm(Date.now() + CONSUMER_CHECK);
     this.#cut();
     this.#countVolatile();
     this.#count("Expired", this.#store.expire(Date.now()));
@@ -968,6 +998,23 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 }
 
 const NOTHING = { octets: 0, messages: 0 };
+
+/** Stands in for the tables of a mailbox that cannot be read. Nothing is written to it. */
+const NO_ROWS: Sql = { exec: () => ({ toArray: () => [], rowsWritten: 0 }) };
+
+/** Whether this isolate has logged that mailboxes are of a newer release: it is one cause for all of them. */
+let toldNewer = false;
+
+function tellNewer(peer: string, { message }: Error): void {
+  if (toldNewer) return;
+  toldNewer = true;
+  logReason("error", "NewerSchema", { message: `${peer}: ${message}` });
+}
+
+/** Refuses all messages of a batch for a mailbox of a newer release. */
+function asNewer({ octets }: MessageBatch): Refusal[] {
+  return contentsOf(octets).sizes.map((_, at) => ({ at, outcome: "newer" }));
+}
 
 /** About what messages take in the store. */
 function storedLength(envelopes: readonly Envelope[], octets: Uint8Array): number {

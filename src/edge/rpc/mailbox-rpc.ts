@@ -14,7 +14,8 @@ import type { MessageBatch } from "./message-batch.ts";
  *
  * - `locked`: its sender may not send to this mailbox.
  * - `tooLong`: it can never be stored.
- * - `quota`, `full` (the disk), `notEntered` (a new mailbox that the Directory cannot enter now): try later.
+ * - `quota`, `full` (the disk), `notEntered` (a new mailbox that the Directory cannot enter now), `newer` (a mailbox that
+ *   a newer release has written): try later.
  * - `DNSLookupFailed`, `HostNotReachable`, `ConnectionClosed`: a message with flag D whose origin relay is unreachable.
  */
 export type Outcome =
@@ -25,6 +26,7 @@ export type Outcome =
   | "full"
   | "locked"
   | "notEntered"
+  | "newer"
   | "DNSLookupFailed"
   | "HostNotReachable"
   | "ConnectionClosed";
@@ -108,6 +110,8 @@ export interface MailboxStatus extends Waiting {
   readonly rowsWritten: number;
   /** Failed calls to a consumer since the object woke. */
   readonly failedDeliveries: number;
+  /** Why nothing is known of it. */
+  readonly reason?: "NewerSchema";
 }
 
 /** Selects the messages that a sender withdraws. */

@@ -130,6 +130,61 @@ describe("a state folder of the first release", () => {
   });
 });
 
+describe("a state folder of a later release", () => {
+  it("is left alone, with a reason, and the other mailboxes work", { timeout: 120_000 }, async (t) => {
+    const state = mkdtempSync(join(tmpdir(), "grooveway-"));
+    const first = await startEdge(t, { state });
+    const sender = await connect(first, "alice/pc", "websocket", { receive: false });
+    for (const to of ["bob/pc", "carol/pc"]) await sender.send(to, "waits");
+    await sender.close();
+    await first.close();
+    const [file = "", ...others] = mailboxFiles(state);
+    assert.equal(others.length, 1);
+    const versionIs = (version: number) => {
+      const db = new DatabaseSync(file);
+      db.prepare("UPDATE facts SET value = ? WHERE name = 'version'").run(String(version));
+      db.close();
+    };
+    versionIs(3);
+    const logged: string[] = [];
+    const log = (_level: string, line: string) => logged.push(line);
+    const edge = await startEdge(t, { state, adminToken: "secret", log });
+    const list = await fetch(`${edge.url}/admin/mailboxes`, { headers: { Authorization: "Bearer secret" } });
+    const all = (await list.json()) as { peer: string; messages: number; reason?: string }[];
+    assert.deepEqual(new Set(all.map(({ messages, reason }) => reason ?? messages)), new Set(["NewerSchema", 1]));
+    const newer = all.find(({ reason }) => reason !== undefined)?.peer.slice("grooveDevice://".length) ?? "";
+    const alice = await connect(edge, "alice/pc", "websocket", { receive: false });
+    const refused = { code: "QuotaWouldBeExceeded", retryable: true };
+    for (let time = 0; time < 2; time += 1) await assert.rejects(alice.send(newer, "no"), refused);
+    await alice.send(newer === "bob/pc" ? "carol/pc" : "bob/pc", "yes");
+    const room = await fetch(`${edge.url}/mailboxes/${encodeURIComponent(newer)}/room?from=alice%2Fpc`);
+    assert.equal(room.headers.get("Grooveway-Reason"), "NewerSchema");
+    assert.equal(logged.filter((line) => line.includes("NewerSchema")).length, 1, logged.join("\n"));
+    await alice.close();
+    await edge.close();
+    versionIs(2);
+    const later = await startEdge(t, { state });
+    t.after(() => rmSync(state, { recursive: true, force: true }));
+    const reader = await connect(later, newer, "websocket");
+    assert.equal((await receive(reader, 1))[0]?.text(), "waits");
+    await reader.close();
+  });
+});
+
+/** The database files of mailboxes that have messages. */
+function mailboxFiles(state: string): string[] {
+  const names = readdirSync(join(state, "do", "grooveway-Mailbox")).filter((name) => name.endsWith(".sqlite"));
+  return names
+    .map((name) => join(state, "do", "grooveway-Mailbox", name))
+    .filter((file) => {
+      const db = new DatabaseSync(file, { readOnly: true });
+      const made = db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'segments'").get() !== undefined;
+      const some = made && db.prepare("SELECT 1 FROM segments").get() !== undefined;
+      db.close();
+      return some;
+    });
+}
+
 /** Replaces each mailbox that has messages by what the first release stored. Returns how many. */
 function asWrittenBefore(state: string): number {
   let count = 0;
