@@ -712,7 +712,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   async #fence({ tunnel, generation }: Consumer): Promise<void> {
     for (const pause of RETRY_PAUSES) {
       try {
-        const stays = await this.#reader(tunnel).fenced(this.#peer, generation);
+        const stays = await this.#asking.keep(this.#reader(tunnel).fenced(this.#peer, generation));
         if (stays && this.#consumer?.tunnel !== tunnel) {
           const former = this.#former.filter((other) => other !== tunnel);
           // A benched consumer, replaced for not reading, is recalled after the others.
@@ -747,10 +747,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   async #recall(): Promise<void> {
     for (let tunnel = this.#former.at(-1); tunnel !== undefined; tunnel = this.#former.at(-1)) {
       this.#setFormer(this.#former.slice(0, -1));
-      const comes = await this.#reader(tunnel)
-        .recall(this.#peer)
-        .catch(() => false);
-      if (comes || this.#consumer !== undefined) return;
+      const comes = await this.#asking.within(this.#reader(tunnel).recall(this.#peer)).catch(() => undefined);
+      if (comes?.value === true || this.#consumer !== undefined) return;
     }
     await this.#setAlarm();
   }

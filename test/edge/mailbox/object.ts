@@ -57,11 +57,12 @@ export class FakeTunnel {
   taken: Taken = "taken";
   /** The number of the first message that was delivered. */
   first = 0;
-  /** Whether calls about its standing get no answer. */
+  /** Whether it does not answer when it is asked to come back. */
   hangs = false;
-  /** How often it was asked for a sign of life, and told of room. */
+  /** How often it was asked for a sign of life, told of room, and asked to come back. */
   asked = 0;
   rooms = 0;
+  recalls = 0;
 
   async deliver(_peer: string, _generation: number, deliveries: readonly Delivery[]): Promise<Taken> {
     this.first ||= deliveries[0]?.first ?? 0;
@@ -74,11 +75,12 @@ export class FakeTunnel {
   }
 
   async recall(): Promise<boolean> {
+    this.recalls += 1;
     return this.hangs ? new Promise(() => undefined) : false;
   }
 
   async fenced(): Promise<boolean> {
-    return this.hangs ? new Promise(() => undefined) : true;
+    return true;
   }
 
   async room(): Promise<void> {

@@ -1,8 +1,15 @@
-/** What a mailbox does when the Meters of its senders fail, are slow, or have no room. */
+/** What a mailbox does when the objects that it calls fail, are slow, or have no room. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { METER_TIMEOUT } from "../../../src/edge/admission/limits.ts";
-import { EMPTY_TIME, SETTLE_PAUSE, UNRESERVED, WATCH_INTERVAL } from "../../../src/edge/mailbox/limits.ts";
+import {
+  EMPTY_TIME,
+  SETTLE_PAUSE,
+  SIGN_TIMEOUT,
+  UNRESERVED,
+  WATCH_INTERVAL,
+} from "../../../src/edge/mailbox/limits.ts";
+import { CALL_LOOK } from "../../../src/lib/runtime/deadline-pool.ts";
 import { drive, messageOf } from "./object.ts";
 
 const MIB = 1024 * 1024;
@@ -101,4 +108,20 @@ it("a sender that was suspended while a consumer drained is told of room when th
   await mailbox.detach(generation);
   await driven.letPass(1000);
   assert.equal(writer.rooms, 1);
+});
+
+it("a former consumer that does not answer does not keep the mailbox from the others", async (t) => {
+  const driven = drive(t);
+  const { mailbox } = driven;
+  const generations: number[] = [];
+  for (const name of ["first", "second", "third"]) {
+    const { generation } = await mailbox.attach();
+    await mailbox.ready(name, generation);
+    generations.push(generation);
+    await driven.letPass(1000);
+  }
+  driven.tunnel("second").hangs = true;
+  await mailbox.detach(generations.at(-1) ?? 0);
+  await driven.letPass(SIGN_TIMEOUT + 2 * CALL_LOOK);
+  assert.deepEqual([driven.tunnel("second").recalls, driven.tunnel("first").recalls], [1, 1]);
 });
