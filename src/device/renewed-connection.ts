@@ -239,6 +239,7 @@ export class RenewedConnection {
   }
 
   async #openBy(transport: TransportName, token: string | undefined): Promise<Run> {
+    if (this.#isOver) throw new DeviceError("Closed", "the device was closed");
     const run = this.#begin({ transport }, token);
     const { carrier } = run;
     let isLate = false;
@@ -523,7 +524,8 @@ export class RenewedConnection {
         // No message begins until the new carrier is there, and those that have begun get time to arrive.
         this.#renewal = renewed.promise;
         if (which === "better") await within(PROBE_DRAIN, this.#drained(run));
-        if (this.#run !== run) throw superseded();
+        // The search may have ended while one of its ways has waited here.
+        if (this.#run !== run || search.signal.aborted) throw superseded();
         this.#replacing = true;
         isReplacing = true;
       });
@@ -539,6 +541,7 @@ export class RenewedConnection {
         this.#lost(run, asRetryable(asDeviceError(error)));
       }
     } finally {
+      search.abort();
       this.#search = undefined;
       if (this.#renewal === renewed.promise) this.#renewal = undefined;
       renewed.resolve();

@@ -5,11 +5,13 @@
 import "../support/fast-clock.ts";
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { CONNECT_TIMEOUT, SURROUNDINGS_INTERVAL } from "../../src/device/limits.ts";
+import { DeviceError } from "../../src/device/device-error.ts";
+import { CONNECT_TIMEOUT, DRAIN_PATIENCE, SURROUNDINGS_INTERVAL } from "../../src/device/limits.ts";
 import { CAPABILITIES, type Transport } from "../../src/device/transports/transport.ts";
 import { ConnectCloseReasonId } from "../../src/sstp/index.ts";
 import { eventually, soon } from "../support/watch.ts";
 import { Edges, textsOf } from "./edges-support.ts";
+import { failure } from "./support.ts";
 
 /** Real milliseconds, times the speed of the clock. */
 const PATIENCE = 20 * 60_000;
@@ -75,6 +77,49 @@ test("the search for a better way ends with the connection in use", async (t) =>
   assert.equal(await soon(openAtLoss.promise, "the loss", PATIENCE), 0);
 });
 
+test("a search that is refused while its way waits for messages in flight does not hold the device", async (t) => {
+  const edges = await Edges.start(t, 1);
+  const { port } = new URL(edges.url(0));
+  const way = { host: "127.0.0.1", secure: false, proxies: [] } as const;
+  edges.ways = [
+    { ...way, port: 1, transport: "websocket" },
+    { ...way, port: 2, transport: "longlived" },
+    { ...way, port: Number(port), transport: "tcp" },
+  ];
+  const failed = (code: DeviceError["code"]) => Promise.reject(new DeviceError(code, code, { advice: "retry" }));
+  let isSearching = false;
+  const refused = Promise.withResolvers<void>();
+  edges.onOpen = ({ transport }) => {
+    if (transport === "tcp") return undefined;
+    if (!isSearching) return silent(() => undefined, failed("ConnectFailed"));
+    if (transport === "websocket") return silent(() => undefined, Promise.resolve());
+    refused.resolve();
+    return silent(() => undefined, failed("Refused"));
+  };
+  const device = await edges.device("alice/pc", { transport: "auto" });
+  const link = await edges.link(0);
+  link.script.acknowledge = false;
+  const sent = device.send("bob", "in flight");
+  await link.taken(1);
+  isSearching = true;
+  await soon(refused.promise, "the refusal", PATIENCE);
+  isSearching = false;
+  const since = performance.now();
+  await eventually(() => performance.now() > since + 2 * DRAIN_PATIENCE, "the end of the wait", PATIENCE);
+  link.script.acknowledge = true;
+  link.socket.destroy();
+  await soon(sent, "the message", PATIENCE);
+});
+
+test("a device that is closed while it begins to connect makes no connection", async (t) => {
+  const edges = await Edges.start(t, 1);
+  const closing = new AbortController();
+  const connecting = edges.device("alice/pc", { signal: closing.signal });
+  closing.abort();
+  await assert.rejects(connecting, failure("Closed"));
+  assert.deepEqual(edges.opened, []);
+});
+
 test("messages go to another edge when a connection is lost that is being replaced", async (t) => {
   const edges = await Edges.start(t, 2);
   const device = await edges.device("alice/pc");
@@ -92,13 +137,14 @@ test("messages go to another edge when a connection is lost that is being replac
 });
 
 /** A transport that is opened and never answers. */
-function silent(onClose: () => void): Transport {
+function silent(onClose: () => void, established: Promise<void> = never): Transport {
   const over = Promise.withResolvers<void>();
+  established.catch(() => undefined);
   return {
     name: "websocket",
     capabilities: CAPABILITIES.websocket,
-    established: never,
-    answered: never,
+    established,
+    answered: established,
     ended: over.promise,
     heardAt: 0,
     remaining: Number.POSITIVE_INFINITY,
