@@ -7,7 +7,7 @@ import { describe, it, type TestContext } from "node:test";
 import { completionCommand } from "../../src/cli/commands/completion.ts";
 import { COMMANDS } from "../../src/cli/commands.ts";
 import { completionScript, SHELLS, type Shell, syntaxOf } from "../../src/cli/completion.ts";
-import { TRANSPORTS } from "../../src/device/index.ts";
+import { CAPABILITIES, TRANSPORTS } from "../../src/device/index.ts";
 import { folder, run } from "./support.ts";
 
 const helps = await Promise.all(
@@ -54,8 +54,10 @@ describe("the syntax of a command, from its help text", () => {
     const option = (command: string, name: string) =>
       syntax.get(command)?.options.find((option) => option.name === name);
     const value = (command: string, name: string) => option(command, name)?.value;
+    const ofEdges = TRANSPORTS.filter((name) => CAPABILITIES[name].carriesToken);
     for (const command of ["send", "recv", "login"]) {
-      const expected = { kind: "choice", placeholder: "NAME", choices: ["auto", ...TRANSPORTS] };
+      const choices = ["auto", ...(command === "login" ? ofEdges : TRANSPORTS)];
+      const expected = { kind: "choice", placeholder: "NAME", choices };
       assert.deepEqual(value(command, "--transport"), expected, command);
       assert.equal(value(command, "--token")?.kind, "at-file", command);
     }

@@ -4,7 +4,7 @@ import { decodeJwt } from "jose";
 import { TOKEN_OCTETS } from "../../auth/limits.ts";
 import { has, mayUse, type Rights, readRights } from "../../auth/scopes.ts";
 import type { Proxies } from "../../device/index.ts";
-import { TRANSPORTS } from "../../device/index.ts";
+import { CAPABILITIES, TRANSPORTS } from "../../device/index.ts";
 import { tokenRefusal } from "../../device/token-refusal.ts";
 import { tokenFrom } from "../../device/token-source.ts";
 import { askEdge, type EdgeAnswer } from "../../device/transports/ask-edge.ts";
@@ -23,6 +23,9 @@ import { DEFAULT_PROFILE, edgeIn, PROFILE_OPTION, profileName, tokenOf } from ".
 import { PROXY_OPTIONS, proxiesOf } from "../proxy-options.ts";
 import { readAuthorities } from "../tls.ts";
 
+/** Transports to an edge. */
+const OF_EDGES = TRANSPORTS.filter((name) => CAPABILITIES[name].carriesToken);
+
 export const loginCommand: Command = {
   help: `Usage: grooveway login URL [options]
        grooveway login --list [--json]
@@ -36,7 +39,7 @@ which only this user can read. To renew a token, log in again; commands that are
   --token TOKEN|@FILE|@-      the token; @- reads it from standard input. Default the environment variable GROOVEWAY_TOKEN.
                               Other users of this machine can see the command line, so prefer a file or standard input
   --profile NAME              the profile to write; default GROOVEWAY_PROFILE, or ${DEFAULT_PROFILE}, which is used when none is named
-  --transport NAME            auto, ${TRANSPORTS.join(", ")}; kept in the profile,
+  --transport NAME            auto, ${OF_EDGES.join(", ")}; kept in the profile,
                               unless it is auto
   --proxy URL|@FILE, --proxy-credentials FILE
                               connect through a proxy, as send and recv do; not kept in the profile
@@ -76,6 +79,12 @@ Example: grooveway login https://edge.example.com --as alice/laptop --token @ali
     checkEdge(name, before, url);
     const chosen = values.transport === undefined ? before?.transport : transportName("login", values.transport);
     const transport = chosen === "auto" ? undefined : chosen;
+    if (transport !== undefined && !CAPABILITIES[transport].carriesToken) {
+      throw usage(
+        "login",
+        `--transport ${transport} connects past an edge: choose auto or one of ${OF_EDGES.join(", ")}`,
+      );
+    }
     const ca = values.ca === undefined ? before && edgeIn(before, url)?.ca : resolve(values.ca);
     const token = await tokenText(values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
     const known = before?.address ?? addressIn(token);

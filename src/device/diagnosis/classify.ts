@@ -69,7 +69,7 @@ function usable({ way, roundTrip, rate }: WayObservation, { certificate }: PathO
     return {
       status: "inspected",
       isUsable: true,
-      why: `TLS ends at a box on the way, which can read everything: the certificate is from ${certificate.issuer}, which only this machine trusts.`,
+      why: `The certificate is from ${certificate.issuer}, which only this machine trusts: TLS ends at a box on the way, which can read everything, unless the edge has an authority of its own.`,
       need: `exempt ${way.host} from TLS inspection`,
     };
   }

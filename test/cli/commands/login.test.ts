@@ -169,6 +169,7 @@ test("login checks the token with the edge, and then send, recv and mailbox need
       [["http://127.0.0.1:1", "--token", bob], ConnectFailed, /ECONNREFUSED.* \[ConnectFailed\]$/],
       [[], Usage, /the URL is missing: write https:\/\/edge\.example\.com; .* \[Usage\]$/],
       [["edge.example.com"], Usage, /the URL is not that of an edge: .* \[Usage\]$/],
+      [[url, "--transport", "tcp"], Usage, /--transport tcp connects past an edge: choose auto or one of websocket/],
       [[url, "--profile", "a b"], Usage, /"a b" cannot name a profile.* \[NoProfile\]$/],
       [[url, "--list"], Usage, /--list takes no URL; .* \[Usage\]$/],
     ];

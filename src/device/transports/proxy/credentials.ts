@@ -74,15 +74,27 @@ export interface Trial {
   unknown(): void;
 }
 
+/** How passwords are used. Devices that share a memory share this too, or each of them would try a wrong password. */
+interface Uses {
+  readonly accepted: Set<string>;
+  readonly trials: Map<string, Set<RunningTrial>>;
+}
+
+const USES = new WeakMap<RefusedPasswords, Uses>();
+
 export class ProxyAccounts {
   readonly #accounts = new Map<string, ProxyAccount[]>();
   readonly #memory: RefusedPasswords;
-  readonly #accepted = new Set<string>();
-  readonly #trials = new Map<string, Set<RunningTrial>>();
+  readonly #accepted: Set<string>;
+  readonly #trials: Map<string, Set<RunningTrial>>;
 
   constructor(accounts: readonly ProxyAccount[] = [], memory: RefusedPasswords = PROCESS) {
     this.learn(accounts);
     this.#memory = memory;
+    const { accepted, trials } = USES.get(memory) ?? { accepted: new Set(), trials: new Map() };
+    USES.set(memory, { accepted, trials });
+    this.#accepted = accepted;
+    this.#trials = trials;
   }
 
   /** Adds credentials that a setting has for its own proxy. The first for a proxy count. */

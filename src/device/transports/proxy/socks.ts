@@ -77,10 +77,7 @@ export function socks5(to: Endpoint, credentials: Credentials | undefined): Sock
           if (version !== undefined && version !== 5) return notSocks();
           if (method === undefined) return undefined;
           if (method === NO_AUTHENTICATION) return request();
-          if (method === NOTHING_ACCEPTABLE) {
-            const why = "it takes no user name and password, but another way to log in";
-            return user === undefined ? { type: "needsCredentials" } : { type: "refused", why };
-          }
+          if (method === NOTHING_ACCEPTABLE) return { type: "needsCredentials" };
           if (method !== USER_AND_PASSWORD || user === undefined || password === undefined) return notSocks();
           expects = "authentication";
           hasSentPassword = true;

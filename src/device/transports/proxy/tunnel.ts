@@ -21,6 +21,7 @@ import {
   type NamedProxy,
   notAProxy,
   proxyNeedsCredentials,
+  proxyOffersNothing,
   proxyRefuses,
   proxyRefusesCredentials,
   proxySilent,
@@ -189,7 +190,8 @@ class Tunnel {
         case "accepted":
           return true;
         case "needsCredentials":
-          throw proxyNeedsCredentials(named, []);
+          if (this.#options.accounts.find(named.proxy) === undefined) throw proxyNeedsCredentials(named, []);
+          throw proxyOffersNothing(named, "it does not take a user name and password, but another way to log in");
         case "refusesCredentials":
           throw REFUSED;
         case "refused":

@@ -309,6 +309,18 @@ describe("a password", () => {
     assert.deepEqual(new Set(texts), new Set(["hello WORLD"]));
   });
 
+  it("that is wrong is sent once by several devices of a program", async (t) => {
+    const proxy = await proxyTo(t, { schemes: ["Basic"] });
+    const host = "127.0.0.1";
+    const memory = refusedInMemory();
+    const chain = [{ kind: "http", host, port: proxy.port }] as const;
+    const account = { host, port: proxy.port, credentials: WRONG };
+    const devices = [1, 2, 3].map(() => new ProxyAccounts([account], memory));
+    const errors = await Promise.all(devices.map((accounts) => failure(dialThrough(chain, { accounts }))));
+    assert.deepEqual(new Set(errors.map(({ code }) => code)), new Set(["ProxyRefusesCredentials"]));
+    assert.equal(proxy.wrong(), 1);
+  });
+
   it("that a proxy does not judge is tried by two connections at most", async (t) => {
     let tried = 0;
     const tarpit = await listen((socket) => {
@@ -383,6 +395,14 @@ describe("a tunnel through a SOCKS proxy", () => {
       assert.equal(error.code, "ProxyRefusesCredentials");
     }
     assert.equal(tried, 1);
+  });
+
+  it("says that a proxy takes no password, if one is given", async (t) => {
+    const other = await listen((socket) => socket.once("data", () => socket.end(Uint8Array.of(5, 0xff))));
+    t.after(() => other.close());
+    const error = await failure(through(other.port, { kind: "socks5", credentials: ALICE }));
+    assert.equal(error.code, "ProxyNeedsCredentials");
+    assert.match(error.message, /does not take a user name and password/);
   });
 
   it("does not take a password for accepted that the proxy did not ask for", async (t) => {
