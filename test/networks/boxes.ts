@@ -25,6 +25,13 @@ async function startScripted(net: Network, kind: string, key: string, cert: stri
   await net.router.node(new URL("middlebox.ts", import.meta.url), kind, net.outside.ipv4, ...paths).line(/listening/);
 }
 
+/** A scripted box on the router's port 80 that lets no Upgrade through, for what a filter sends there. */
+export async function boxWithoutUpgrade(net: Network): Promise<void> {
+  await net.router
+    .node(new URL("middlebox.ts", import.meta.url), "redirect-upgrade", net.outside.ipv4)
+    .line(/listening/);
+}
+
 /** A forward proxy: the site reaches nothing but it, by the router's address, and leaves names to it. */
 async function proxy(net: Network, port: number, command: readonly string[]): Promise<void> {
   net.names();

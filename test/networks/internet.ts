@@ -65,6 +65,13 @@ export class Internet {
     await this.#serve(["relay", "--host", "::", "--name", "relay.test"]);
   }
 
+  /** Serves HTTPS for the edge that is reached by HTTP: both are one edge then, with one mailbox for a device. */
+  async tlsBeforeEdge(): Promise<void> {
+    const box = new URL("middlebox.ts", import.meta.url);
+    const paths = ["key.pem", "cert.pem"].map((name) => join(this.folder, name));
+    await this.machine.node(box, "tls", "127.0.0.1", ...paths).line(/listening/);
+  }
+
   async #serve(args: readonly string[]): Promise<void> {
     const key = args.join(" ");
     const starting =
@@ -176,9 +183,10 @@ export class Network {
     }
   }
 
-  /** Sets the packet filter of the router, in the words of `nft` within a table. */
+  /** Sets the packet filter of the router in place of what it was, in the words of `nft` within a table. */
   filter(...chains: readonly string[]): void {
-    const path = this.internet.file(`nft-${this.number}`, `table inet box {\n${chains.join("\n")}\n}\n`);
+    const text = `table inet box\ndelete table inet box\ntable inet box {\n${chains.join("\n")}\n}\n`;
+    const path = this.internet.file(`nft-${this.number}`, text);
     this.router.run("nft", "-f", path);
   }
 

@@ -158,7 +158,18 @@ function inspectingBox(): void {
   server.listen(443, "::", () => console.log("listening"));
 }
 
+/** Takes TLS off in front of an edge without it. */
+function tlsBox(): void {
+  const options = { key: readFileSync(key), cert: readFileSync(certificate) };
+  const server = createTlsServer(options, (client) => join(client, connect({ host: edge, port: 80 })));
+  server.on("tlsClientError", () => undefined);
+  server.listen(443, "::", () => console.log("listening"));
+}
+
 switch (kind) {
+  case "tls":
+    tlsBox();
+    break;
   case "inspect":
     inspectingBox();
     break;
