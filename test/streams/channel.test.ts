@@ -393,6 +393,18 @@ describe("a new path", () => {
     assert.equal(pair.readAll(pair.responder, id).octets.length, RESERVE);
   });
 
+  it("needs no question of the peer, whose own may be lost", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("lost"));
+    pair.take(pair.initiator);
+    pair.responder.channel.attach(pair.now);
+    pair.take(pair.responder);
+    pair.initiator.channel.attach(pair.now);
+    pair.settle();
+    assert.equal(text(pair.readAll(pair.responder, id).octets), "lost");
+  });
+
   it("of one side only is enough", () => {
     const pair = connected();
     const id = pair.stream();
@@ -533,6 +545,23 @@ describe("closing", () => {
     pair.initiator.channel.close();
     pair.settle();
     assert.equal(pair.responder.channel.ended?.by, "peer");
+  });
+
+  it("when nothing is left to do loses nothing that the peer has not read", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("unread"));
+    for (const end of pair.ends) end.channel.end(id);
+    pair.settle();
+    pair.readAll(pair.initiator, id);
+    pair.wait(1000);
+    assert.ok(pair.initiator.channel.isIdle);
+    pair.initiator.channel.close();
+    pair.settle();
+    assert.deepEqual(pair.responder.of("reset"), []);
+    assert.deepEqual(pair.readAll(pair.responder, id), { octets: bytes("unread"), end: true });
+    assert.equal(pair.responder.of("finished").length, 1);
+    assert.equal(pair.responder.channel.streams, 0);
   });
 
   it("without loss waits until all is acknowledged", () => {
