@@ -584,11 +584,10 @@ export class StreamChannel {
       this.#backOff = 0;
       this.#probeAt = Number.POSITIVE_INFINITY;
     }
-    this.#silentSince = this.#isOwed ? this.#now : undefined;
+    // If the peer still owes something, the next question sets it again.
+    this.#silentSince = undefined;
     if (this.#isOwed && this.#probeAt === Number.POSITIVE_INFINITY) this.#probeAt = this.#now + this.#probeTime();
-    if (!this.#isWaiting) return;
     this.#isWaiting = false;
-    this.#cursor = this.#log.acknowledged;
   }
 
   /** Sends again what the peer has not received. */

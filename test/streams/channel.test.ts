@@ -335,6 +335,18 @@ describe("a lost record", () => {
     assert.equal(text(pair.readAll(pair.responder, id).octets), "one two");
   });
 
+  it("is asked for at once, each time", () => {
+    const pair = connected();
+    const id = pair.stream();
+    for (const word of ["one ", "two "]) {
+      pair.initiator.channel.write(id, bytes(word));
+      pair.take(pair.initiator);
+      pair.initiator.channel.write(id, bytes("and "));
+      pair.settle();
+    }
+    assert.equal(text(pair.readAll(pair.responder, id).octets), "one and two and ");
+  });
+
   it("at the end is noticed by silence", () => {
     const pair = connected();
     const id = pair.stream();
@@ -393,7 +405,7 @@ describe("a new path", () => {
     assert.equal(pair.readAll(pair.responder, id).octets.length, RESERVE);
   });
 
-  it("needs no question of the peer, whose own may be lost", () => {
+  it("needs no second question of a peer whose first is lost", () => {
     const pair = connected();
     const id = pair.stream();
     pair.initiator.channel.write(id, bytes("lost"));
