@@ -64,7 +64,10 @@ export type ChannelEvent =
   | { readonly type: "finished"; readonly stream: number }
   /** The stream is gone, in both directions, with what was unread and unsent. */
   | { readonly type: "reset"; readonly stream: number; readonly reason: Reason }
-  /** Always the last event, after a `reset` of every stream. */
+  /**
+   * The channel is over, and its streams were `reset`. Only streams that both sides have ended stay until they are
+   * read, if the peer has closed the channel because it was idle there.
+   */
   | ({ readonly type: "ended" } & Ended);
 
 /** What a channel has met on its way. */
@@ -73,7 +76,7 @@ export interface ChannelStats {
   readonly old: number;
   /** Records after a gap. */
   readonly gaps: number;
-  /** Bodies that fit no state: records before their keys, handshake messages out of turn. */
+  /** Records before their keys, and handshake messages and notices after them. */
   readonly ignored: number;
   /** Records sent again. */
   readonly resent: number;
@@ -206,7 +209,7 @@ export class StreamChannel {
     return { ...this.#stats };
   }
 
-  /** Whether there is no stream, and the peer has everything: the channel may be closed without loss. */
+  /** Whether there is no stream, and the peer has everything: the channel may be closed as `Closed` without loss. */
   get isIdle(): boolean {
     return this.#streams.size === 0 && this.#control.size === 0 && !this.#isOwed;
   }
@@ -581,11 +584,10 @@ export class StreamChannel {
       this.#backOff = 0;
       this.#probeAt = Number.POSITIVE_INFINITY;
     }
-    this.#silentSince = this.#isOwed ? this.#now : undefined;
+    // If the peer still owes something, the next question sets it again.
+    this.#silentSince = undefined;
     if (this.#isOwed && this.#probeAt === Number.POSITIVE_INFINITY) this.#probeAt = this.#now + this.#probeTime();
-    if (!this.#isWaiting) return;
     this.#isWaiting = false;
-    this.#cursor = this.#log.acknowledged;
   }
 
   /** Sends again what the peer has not received. */
@@ -740,6 +742,8 @@ export class StreamChannel {
     if (by === "self") this.#final = this.#lastWords(reason);
     this.#ended = { reason, by };
     for (const stream of this.#streams.values()) {
+      // Nothing is missing but that the application reads what has arrived.
+      if (by === "peer" && reason === "Closed" && stream.isReceiveEnded && stream.isEndSealed) continue;
       this.#drop(stream);
       this.#events.push({ type: "reset", stream: stream.id, reason });
     }

@@ -335,6 +335,18 @@ describe("a lost record", () => {
     assert.equal(text(pair.readAll(pair.responder, id).octets), "one two");
   });
 
+  it("is asked for at once, each time", () => {
+    const pair = connected();
+    const id = pair.stream();
+    for (const word of ["one ", "two "]) {
+      pair.initiator.channel.write(id, bytes(word));
+      pair.take(pair.initiator);
+      pair.initiator.channel.write(id, bytes("and "));
+      pair.settle();
+    }
+    assert.equal(text(pair.readAll(pair.responder, id).octets), "one and two and ");
+  });
+
   it("at the end is noticed by silence", () => {
     const pair = connected();
     const id = pair.stream();
@@ -391,6 +403,18 @@ describe("a new path", () => {
     assert.equal(pair.responder.channel.stats.old, 0);
     assert.equal(text(pair.readAll(pair.initiator, id).octets), "lost");
     assert.equal(pair.readAll(pair.responder, id).octets.length, RESERVE);
+  });
+
+  it("needs no second question of a peer whose first is lost", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("lost"));
+    pair.take(pair.initiator);
+    pair.responder.channel.attach(pair.now);
+    pair.take(pair.responder);
+    pair.initiator.channel.attach(pair.now);
+    pair.settle();
+    assert.equal(text(pair.readAll(pair.responder, id).octets), "lost");
   });
 
   it("of one side only is enough", () => {
@@ -533,6 +557,23 @@ describe("closing", () => {
     pair.initiator.channel.close();
     pair.settle();
     assert.equal(pair.responder.channel.ended?.by, "peer");
+  });
+
+  it("when nothing is left to do loses nothing that the peer has not read", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("unread"));
+    for (const end of pair.ends) end.channel.end(id);
+    pair.settle();
+    pair.readAll(pair.initiator, id);
+    pair.wait(1000);
+    assert.ok(pair.initiator.channel.isIdle);
+    pair.initiator.channel.close();
+    pair.settle();
+    assert.deepEqual(pair.responder.of("reset"), []);
+    assert.deepEqual(pair.readAll(pair.responder, id), { octets: bytes("unread"), end: true });
+    assert.equal(pair.responder.of("finished").length, 1);
+    assert.equal(pair.responder.channel.streams, 0);
   });
 
   it("without loss waits until all is acknowledged", () => {

@@ -11,7 +11,9 @@ import {
   connected,
   End,
   endings,
+  generator,
   INITIATOR_SECRET,
+  initiatorOptions,
   Pair,
   RESPONDER_SECRET,
   ROUTE,
@@ -209,6 +211,32 @@ describe("a handshake is refused by name", () => {
       const { channel } = new End(responderOptions());
       channel.receive(Uint8Array.from(body), 0);
       assert.ok(channel.ended !== undefined, `${body}`);
+    }
+  });
+});
+
+describe("mutated handshake messages", () => {
+  it("end a channel by name or not at all: 600 messages", () => {
+    const random = generator(17);
+    for (const peerKey of [publicKeyOf(RESPONDER_SECRET), undefined]) {
+      const original = new Pair({ peerKey });
+      const [hello = new Uint8Array()] = original.take(original.initiator);
+      original.give(original.responder, [hello]);
+      const [answer = new Uint8Array()] = original.take(original.responder);
+      const mutated = (packet: Uint8Array) => {
+        const body = new Uint8Array(bodyOf(packet)).subarray(0, random(5) === 0 ? random(100) : 1000);
+        body[random(body.length)] = random(256);
+        return body;
+      };
+      for (let run = 0; run < 150; run += 1) {
+        const [initiator, responder] = [new End(initiatorOptions({ peerKey })), new End(responderOptions())];
+        responder.channel.receive(mutated(hello), 0);
+        initiator.channel.receive(mutated(answer), 0);
+        for (const { channel } of [initiator, responder]) {
+          const reasons = ["HandshakeFailed", "SuiteRefused", "ConnectionReset", undefined];
+          assert.ok(reasons.includes(channel.ended?.reason) || channel.ended?.by === "edge", channel.ended?.reason);
+        }
+      }
     }
   });
 });

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import { BODY_OCTETS, encodeNotice, isHello, isNotice, PACKET_HEADER, PacketDecoder } from "../../src/streams/index.ts";
 import { encodePacket } from "../../src/streams/packet.ts";
-import { bodyOf, bytes, text } from "./support.ts";
+import { bodyOf, bytes, generator, text } from "./support.ts";
 
 type Packet = readonly [route: number, body: string];
 
@@ -52,6 +52,16 @@ describe("packets", () => {
     decoded(decoder, [encodePacket(1, bytes("lost")).subarray(0, 8)]);
     decoder.clear();
     assert.deepEqual(decoded(decoder, [encodePacket(2, bytes("whole"))]), [[2, "whole"]]);
+  });
+
+  it("come out of any octets: at most one is held", () => {
+    const random = generator(21);
+    const decoder = new PacketDecoder();
+    for (let run = 0; run < 20_000; run += 1) {
+      const chunk = Uint8Array.from({ length: random(40) }, () => random(random(3) === 0 ? 256 : 3));
+      decoder.push(chunk, (route, body) => assert.ok(route < 2 ** 32 && body.length <= BODY_OCTETS));
+      assert.ok(decoder.held < PACKET_HEADER + BODY_OCTETS);
+    }
   });
 
   it("refuse what does not fit", () => {
