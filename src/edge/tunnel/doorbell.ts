@@ -22,8 +22,6 @@ export class Bell {
   readonly socket: WebSocket;
   /** Whether its Worker is ready for a ring. */
   armed: boolean;
-  /** Whether a call already waits for data of the relay. */
-  waiting = false;
 
   constructor(socket: WebSocket, armed: boolean) {
     this.socket = socket;

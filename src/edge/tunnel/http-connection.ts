@@ -54,6 +54,8 @@ export class HttpConnection implements SocketConnection {
   readonly #state: VirtualConnection;
   /** The parked GET. */
   #bell: Bell | undefined;
+  /** Whether a call waits for data of the relay, to ring the bell. */
+  #listening = false;
   /** Calls that wait for the relay to take data. */
   #writing = 0;
   /** Counts GETs, so that a GET can tell that a repeat has replaced it. */
@@ -90,7 +92,7 @@ export class HttpConnection implements SocketConnection {
     const connection = new HttpConnection(context, saved.state);
     const bell = socket && new Bell(socket, saved.armed);
     connection.#bell = bell;
-    if (bell?.armed) connection.#ring(bell);
+    if (bell?.armed) connection.#ring();
     return connection;
   }
 
@@ -280,7 +282,7 @@ export class HttpConnection implements SocketConnection {
     const channel = await this.channel();
     if (channel === undefined) return refused(this.#ended ?? "ConnectionClosed");
     // The first bytes up permit bytes down [MS-GRVHENC 3.2.5.2.2].
-    if (this.#bell?.armed) this.#ring(this.#bell);
+    if (this.#bell?.armed) this.#ring();
     this.#writing += 1;
     try {
       await channel.write(octets);
@@ -327,8 +329,9 @@ export class HttpConnection implements SocketConnection {
       if (!verdict.ok) return problem(verdict.reason, verdict.detail);
       return target.encapsulation === "KeepAlive" ? answer(handshakeAnswer(this.#state)) : this.#park(true);
     }
-    const answered = target.encapsulation === "KeepAlive" ? await this.#answerSoon() : undefined;
-    return answered ?? this.#park(false);
+    // A repeat is parked at once: what waits for the relay must not grow with each.
+    const mayWait = target.encapsulation === "KeepAlive" && arrived.type === "park";
+    return (mayWait ? await this.#answerSoon() : undefined) ?? this.#park(false);
   }
 
   /**
@@ -405,24 +408,25 @@ export class HttpConnection implements SocketConnection {
     const bell = new Bell(ours, !established);
     this.#bell = bell;
     if (established) ours.send(ECHO_STRING);
-    else this.#ring(bell);
+    else this.#ring();
     return new Response(null, { status: 101, webSocket: worker });
   }
 
-  /** Rings an armed bell once, when there is data. */
-  #ring(bell: Bell): void {
-    this.#ringOnce(bell).catch((error: unknown) => this.#context.fail(error));
+  /** Rings the bell of the parked GET once, if it is armed when there is data. */
+  #ring(): void {
+    this.#ringOnce().catch((error: unknown) => this.#context.fail(error));
   }
 
-  async #ringOnce(bell: Bell): Promise<void> {
-    if (bell.waiting) return;
-    bell.waiting = true;
+  async #ringOnce(): Promise<void> {
+    if (this.#listening) return;
+    this.#listening = true;
     const channel = await this.#context.far.channel;
     await channel?.ready();
-    bell.waiting = false;
+    this.#listening = false;
     const waiting = channel?.peek();
+    const bell = this.#bell;
     if (channel === undefined || waiting === undefined) return;
-    if (this.#ended !== undefined || this.#bell !== bell || !bell.armed) return;
+    if (this.#ended !== undefined || bell === undefined || !bell.armed) return;
     if (waiting.kind === "ended") {
       this.end(waiting.reason);
       return;
@@ -439,7 +443,7 @@ export class HttpConnection implements SocketConnection {
     const bell = this.#bell;
     const heard = bell?.hear(word, this.#state);
     if (heard === "released") this.#bell = undefined;
-    if (heard === "armed" && bell !== undefined) this.#ring(bell);
+    if (heard === "armed") this.#ring();
   }
 
   socketClosed(code: number): void {

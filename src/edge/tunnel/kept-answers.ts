@@ -10,15 +10,24 @@ import { KEPT_ANSWERS_OCTETS } from "./limits.ts";
 /** Bytes of the answers that all virtual connections of this isolate keep, beyond 32768 of each. */
 let kept = 0;
 
+/** Eviction calls no handler, so what an object has kept is uncounted when it is collected. */
+const forgotten = new FinalizationRegistry<{ readonly octets: number }>(({ octets }) => {
+  kept -= octets;
+});
+
 /** The answers that one virtual connection keeps. */
 export class KeptAnswers {
-  #octets = 0;
+  readonly #beyond = { octets: 0 };
+
+  constructor() {
+    forgotten.register(this, this.#beyond);
+  }
 
   /** Takes note of the bytes that are kept now. */
   count(octets: number): void {
     const beyond = Math.max(0, octets - MAX_BODY);
-    kept += beyond - this.#octets;
-    this.#octets = beyond;
+    kept += beyond - this.#beyond.octets;
+    this.#beyond.octets = beyond;
   }
 
   /** How long the next answer may be, of the bytes that the device takes: at most half of what is left beyond 32768. */

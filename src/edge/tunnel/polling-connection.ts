@@ -87,6 +87,8 @@ export class PollingConnection implements DeviceConnection {
     if (received.type === "repeat") return { ok: true, body: received.body };
     this.#turn += 1;
     const turn = this.#turn;
+    // The request that this one repeats is not answered any more.
+    this.#changed.notifyAll();
     if (received.type === "probe") return this.#answer([]) ?? failed("InternalError", "connection");
 
     const handshake = received.type === "data" && received.handshake;
@@ -97,7 +99,11 @@ export class PollingConnection implements DeviceConnection {
       // A repeat waits too: its answer would invite more data while the relay takes none. But the relay may itself wait for
       // its data to be taken.
       const isMuch = this.#unwritten > this.#state.bodyLimit;
-      await (isMuch ? this.#written : Promise.race([this.#written, channel.ready()]));
+      let isTaken = false;
+      const taken = (isMuch ? this.#written : Promise.race([this.#written, channel.ready()])).then(() => {
+        isTaken = true;
+      });
+      while (!isTaken && this.#turn === turn) await Promise.race([taken, this.#changed.wait()]);
     } catch {
       return failed("OriginReset", "connection");
     }

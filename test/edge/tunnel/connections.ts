@@ -13,6 +13,8 @@ export class FakeRelay implements ByteChannel {
   readonly came: Uint8Array[] = [];
   /** Resolves when the relay takes what is written. */
   blocked: Promise<void> | undefined;
+  /** Calls of `ready` that wait. */
+  waiting = 0;
   #inflow: Inflow | undefined;
   readonly #changed = new Condition();
   #calls = 0;
@@ -30,7 +32,11 @@ export class FakeRelay implements ByteChannel {
   ready(): Promise<void> {
     this.#calls += 1;
     if (this.#calls > CALLS) throw new Error("the connection does not wait for the relay");
-    return this.#inflow === undefined ? this.#changed.wait() : Promise.resolve();
+    if (this.#inflow !== undefined) return Promise.resolve();
+    this.waiting += 1;
+    return this.#changed.wait().finally(() => {
+      this.waiting -= 1;
+    });
   }
 
   peek(): Inflow | undefined {

@@ -171,6 +171,22 @@ describe("a POST that comes in parts", () => {
   });
 });
 
+it("a GET that is repeated again and again waits for the relay once", async (t) => {
+  const { Response: real } = globalThis;
+  t.after(() => Object.assign(globalThis, { Response: real }));
+  Object.assign(globalThis, {
+    WebSocketPair: class {
+      readonly 0 = { close: () => undefined };
+      readonly 1 = { close: () => undefined, send: () => undefined };
+    },
+    // Node's refuses the status of an upgrade.
+    Response: class {},
+  });
+  const { connection, tunnel } = await grown();
+  for (let time = 0; time < 100; time += 1) await connection.get(nth(2));
+  assert.ok(tunnel.relay.waiting < 5, `${tunnel.relay.waiting} calls wait`);
+});
+
 describe("an answer that is streamed", () => {
   const MUCH = Buffer.alloc(256 * 1024, 7);
 

@@ -36,3 +36,19 @@ it("a repeat of the last handshake request waits for the relay, although another
   assert.equal(dataOf(await next), "");
   assert.equal(Buffer.concat(tunnel.relay.came).toString(), "hellomore");
 });
+
+it("a repeat ends the wait of the request before it, although the relay takes nothing", async () => {
+  const tunnel = fakeTunnel();
+  const connection = PollingConnection.begin(tunnel.context, pollOf(0, ""), HELD_BODY);
+  tunnel.connection = connection;
+  await connection.exchange(pollOf(0, ""));
+  tunnel.relay.send(Buffer.from("world"));
+  await connection.exchange(pollOf(0, "hello"));
+  const { promise, resolve } = Promise.withResolvers<void>();
+  tunnel.relay.blocked = promise;
+  const first = connection.exchange(pollOf(1, "more"));
+  const repeat = connection.exchange(pollOf(1, "more"));
+  assert.equal((await first).ok, false);
+  resolve();
+  assert.equal((await repeat).ok, true);
+});
