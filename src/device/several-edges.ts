@@ -31,12 +31,18 @@ import {
 import type { ConnectionOptions, DeviceOptions, Settings } from "./options.ts";
 import type { Outbox } from "./outbox.ts";
 import type { RelayConnection } from "./relay-connection.ts";
-import { type Outlet, type Platform, RenewedConnection } from "./renewed-connection.ts";
+import { type Outlet, type Platform, RenewedConnection, type RenewedConnectionOptions } from "./renewed-connection.ts";
 
 /** What a device needs of its connection, or of its connections. */
 export type DeviceConnections = Pick<
   RenewedConnection,
   "start" | "edge" | "carrier" | "carriers" | "token" | "isRenewing" | "renew" | "finished" | "pause" | "end"
+>;
+
+/** What is used of the connection to one edge. */
+export type EdgeLink = Pick<
+  RenewedConnection,
+  "start" | "retry" | "carriers" | "token" | "isRenewing" | "renew" | "finished" | "giveUp" | "end"
 >;
 
 /** Options for one edge, and the settings derived from them. */
@@ -54,12 +60,14 @@ export interface SeveralEdgesOptions {
   readonly inbox: Inbox;
   /** Called when all edges are lost for good. The device must then call `end`. */
   readonly onLost: (error: DeviceError) => void;
+  /** Makes the connection to one edge. Default: a {@link RenewedConnection}. */
+  readonly link?: ((options: RenewedConnectionOptions) => EdgeLink) | undefined;
 }
 
 /** An edge and its state. */
 interface Edge {
   readonly url: string;
-  readonly connection: RenewedConnection;
+  readonly connection: EdgeLink;
   /** Undefined while the edge is not connected, or its connection is given up. */
   carrier: RelayConnection | undefined;
   /** How often it has failed in a row while it was in use. */
@@ -87,7 +95,7 @@ export class SeveralEdges implements DeviceConnections {
   /** Aborts pauses, so that a closed device holds no timer. */
   readonly #closing = new AbortController();
 
-  constructor({ edges, options, platform, outbox, inbox, onLost }: SeveralEdgesOptions) {
+  constructor({ edges, options, platform, outbox, inbox, onLost, link = renewed }: SeveralEdgesOptions) {
     this.#options = options;
     this.#outbox = outbox;
     this.#inbox = inbox;
@@ -96,7 +104,7 @@ export class SeveralEdges implements DeviceConnections {
       const { edge: url = "" } = own;
       const edge: Edge = {
         url,
-        connection: new RenewedConnection({
+        connection: link({
           options: { ...own, onReconnect: (error) => options.onReconnect?.(named(url, error)) },
           settings,
           platform,
@@ -326,6 +334,8 @@ export class SeveralEdges implements DeviceConnections {
     }
   }
 }
+
+const renewed = (options: RenewedConnectionOptions) => new RenewedConnection(options);
 
 const NOTHING_BEGUN = { stuck: 0, arrived: 0, still: 0 };
 

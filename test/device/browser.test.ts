@@ -224,6 +224,11 @@ describe("on a page in Chromium", { skip: !existsSync(CHROMIUM) && "SKIPPED: apt
     });
   }
 
+  test("a token that an edge refuses is refused by the edge, not by a relay", async () => {
+    const refused = WebDevice.connect({ edge: edge.url, address: "page/node", token: "h.e30.s" });
+    await assert.rejects(refused, { code: "TokenRefused", message: /^the edge cannot verify the token/ });
+  });
+
   test("a refused token is named, by the best way that works", async (t) => {
     const token = await issuer.issue({ address: "someone/else" });
     const options = { edge: edge.url, address: "page/chromium", token };
