@@ -252,23 +252,36 @@ function pathProblem(text: string): TextProblem {
 
 /**
  * Returns the line in which something is, or ends: the first one up to which the document has it. The parser gives no
- * positions.
+ * positions, so it is searched by halves.
  */
 function lineOf(text: string, path: Path): number | undefined {
   const lines = text.split("\n");
-  for (let line = 1; line <= lines.length; line += 1) {
-    // A comment or a blank line adds nothing.
-    if (/^\s*(?:#|$)/.test(lines[line - 1] ?? "")) continue;
-    if (has(parsed(`${lines.slice(0, line).join("\n")}\n`), path)) return line;
+  /** Undefined where the text ends within a value of several lines. */
+  const hasUpTo = (line: number) => {
+    const document = parsed(`${lines.slice(0, line).join("\n")}\n`);
+    return document === undefined ? undefined : has(document, path);
+  };
+  if (hasUpTo(lines.length) !== true) return undefined;
+  let found = lines.length;
+  for (let [before, after] = [0, lines.length]; after - before > 1; ) {
+    const middle = Math.floor((before + after) / 2);
+    let line = middle;
+    let isThere = hasUpTo(line);
+    while (isThere === undefined && line + 1 < after) {
+      line += 1;
+      isThere = hasUpTo(line);
+    }
+    if (isThere === false) before = line;
+    else after = middle;
+    if (isThere === true) found = line;
   }
-  return undefined;
+  return found;
 }
 
 function parsed(text: string): unknown {
   try {
     return parse(text, { maxDepth: DEPTH });
   } catch {
-    // The text ends within a value of several lines.
     return undefined;
   }
 }

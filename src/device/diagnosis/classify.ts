@@ -9,7 +9,7 @@ import { hasAbsoluteTargets, proxyText } from "../transports/candidates.ts";
 import { CAPABILITIES, type TransportName, type Way } from "../transports/transport.ts";
 import { SLOW_RATE, SLOW_ROUND_TRIP } from "./limits.ts";
 import type { Failure, Observations, PathObservation, WayObservation } from "./observations.ts";
-import { pathOf } from "./observations.ts";
+import { isLoginPage, pathOf } from "./observations.ts";
 
 /** What a firewall does to a way. */
 export const STATUSES = ["works", "slow", "inspected", "needs authentication", "buffered", "blocked"] as const;
@@ -222,7 +222,7 @@ function ofStranger({ way, failure }: WayObservation, { answer }: PathObservatio
     return { status: "needs authentication", isUsable: false, why, need };
   }
   const said = redirect === undefined ? `with ${status}` : `with a redirect to ${redirect}`;
-  if (redirect !== undefined || status === 511 || status < 300) {
+  if (isLoginPage(answer, way.host)) {
     return blocked(
       `Something else answers in place of the edge, ${said}: most likely the login page of this network.`,
       `log in to the network in a browser, then try again; otherwise check the URL`,

@@ -7,7 +7,7 @@ import { unbracketed } from "../../lib/host-port.ts";
 import { visible } from "../../lib/printable.ts";
 import { proxyText } from "../transports/candidates.ts";
 import { CLOCK_SKEW } from "./limits.ts";
-import { type Observations, type PathObservation, pathOf, type WayObservation } from "./observations.ts";
+import { isLoginPage, type Observations, type PathObservation, pathOf, type WayObservation } from "./observations.ts";
 
 /** What is checked, in the order in which it is shown. */
 export const CHECKS = ["proxy", "dns", "portal", "tls", "clock", "edge", "token"] as const;
@@ -60,11 +60,8 @@ function portal({ edge, portal: answer, paths }: Observations): Finding {
   if (seen.length === 0 && ![...paths.values()].some(({ answer }) => answer !== undefined)) {
     return { check: "portal", outcome: "unknown", text: "nothing has answered" };
   }
-  // Many servers send from HTTP to HTTPS of their own.
   const own = edge === undefined ? undefined : unbracketed(new URL(edge).hostname);
-  const found = seen.find(({ status, redirect }) => {
-    return redirect === undefined ? status === 511 || status < 300 : redirect !== own;
-  });
+  const found = seen.find((one) => isLoginPage(one, own));
   if (found === undefined) return { check: "portal", outcome: "ok", text: "no login page of this network answers" };
   const where = found.redirect === undefined ? `a page (status ${found.status})` : `a redirect to ${found.redirect}`;
   const text = `${where} answers in place of the edge: if this network has a login page, log in with a browser`;

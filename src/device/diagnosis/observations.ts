@@ -72,6 +72,12 @@ export interface AnswerObservation {
   readonly skew?: number | undefined;
 }
 
+/** Whether an answer that is not the edge's looks like the login page of a network. */
+export function isLoginPage({ status, redirect }: AnswerObservation, host: string | undefined): boolean {
+  // Many servers send from HTTP to HTTPS of their own.
+  return redirect === undefined ? status === 511 || (status >= 200 && status < 300) : redirect !== host;
+}
+
 /** What DNS said about the host of the edge. */
 export interface DnsObservation {
   readonly host: string;

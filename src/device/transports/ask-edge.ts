@@ -132,6 +132,11 @@ export function converse(
   asked.on("response", (response) => {
     whole(response).then(resolve, reject);
   });
+  // An answer with 101, which nobody has asked for, is none.
+  asked.on("upgrade", ({ statusCode = 0, statusMessage = "" }, upgraded) => {
+    upgraded.destroy();
+    resolve({ status: statusCode, phrase: statusMessage, header: () => undefined });
+  });
   asked.end(text);
   return promise;
 }

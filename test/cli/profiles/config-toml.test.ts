@@ -156,6 +156,17 @@ describe("config.toml", () => {
     );
   });
 
+  it("is long, and the line of a mistake is found soon", () => {
+    const edge = (n: number) =>
+      `[[profiles.p${n}.edges]]\nurl = "https://e${n}.example"\ntoken = "${"x".repeat(100)}"\n`;
+    const many = Array.from({ length: 800 }, (_, n) => edge(n)).join("");
+    const began = performance.now();
+    const parsed = parseConfig(`${many}[profiles.last]\nedges = "x"\n`);
+    assert.ok(!parsed.ok);
+    assert.equal(parsed.problems.line, 2402);
+    assert.ok(performance.now() - began < 8_000);
+  });
+
   it("never throws, whatever it contains, and its problems do not contain a token", () => {
     const whole = formatConfig(
       new Map([["default", { address: "alice/laptop", edges: [{ url: "https://e.example", token: SECRET }] }]]),

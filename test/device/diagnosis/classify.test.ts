@@ -169,6 +169,12 @@ const CASES: readonly [name: string, verdict: Verdict, status: Status, text: Reg
     /with 200: most likely the login page/,
   ],
   [
+    "an upgrade that nobody has asked for",
+    judge("polling", {}, { ...OPEN, answer: { by: "other", status: 101, roundTrip: 1 } }),
+    "blocked",
+    /in place of the edge, with 101\./,
+  ],
+  [
     "a refusal by a stranger",
     judge("polling", {}, { ...OPEN, answer: { by: "other", status: 403, roundTrip: 1 } }),
     "blocked",

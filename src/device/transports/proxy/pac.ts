@@ -95,6 +95,7 @@ async function request(url: URL, timeout: number): Promise<string> {
     response.on("end", () => resolve(Buffer.concat(pieces).toString("utf8")));
     response.on("error", () => reject(new Error("the answer is cut off")));
   });
+  asked.on("upgrade", ({ statusCode }) => reject(new Error(`the answer is ${statusCode}`)));
   asked.on("error", ({ code }: NodeJS.ErrnoException) => {
     reject(new Error(late.aborted ? `it did not come within ${timeout} ms` : `no answer (${code ?? "closed"})`));
   });

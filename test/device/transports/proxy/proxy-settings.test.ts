@@ -261,7 +261,9 @@ describe("a PAC file", () => {
   it("is not waited for, and not read without end", async (t) => {
     const server = createServer((asked, answer) => {
       if (asked.url === "/slow") answer.write("//");
-      else if (asked.url === "/cut") answer.writeHead(200, { "Content-Length": "9" }).write("//");
+      else if (asked.url === "/upgrade") {
+        asked.socket.write("HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n");
+      } else if (asked.url === "/cut") answer.writeHead(200, { "Content-Length": "9" }).write("//");
       else for (let i = 0; i < 2; i += 1) answer.write("x".repeat(1024 * 1024));
       if (asked.url === "/cut") setImmediate(() => answer.destroy());
     });
@@ -274,6 +276,7 @@ describe("a PAC file", () => {
     const fails = (path: string, why: RegExp) =>
       assert.rejects(chosen({ proxy: `pac+http://127.0.0.1:${port}${path}` }), why);
     await fails("/slow", /did not come within 1000 ms/);
+    await fails("/upgrade", /the answer is 101/);
     await fails("/cut", /cut off|no answer/);
     await fails("/long", /longer than 1048576 bytes/);
   });
