@@ -16,27 +16,41 @@ const FOLDER = fileURLToPath(new URL(".", import.meta.url));
 const TOGETHER = fileURLToPath(new URL("../node_modules/.cache/grooveway-tests/", import.meta.url));
 
 /**
- * Files that take more than 30 s on two cores, mostly because they wait for limits of time that they cannot drive. Not
- * torture/abuse.test.ts: it measures delays, and these would be its neighbours.
+ * Files that take more than 30 s on two cores, mostly because they wait for limits of time that they cannot drive; those
+ * that wait longest first. Not torture/abuse.test.ts: it measures delays, and these would be its neighbours.
  */
 const LONGEST = [
+  "edge/clock.test.ts",
+  "edge/mailbox/consumers.test.ts",
+  "edge/mailbox/hibernation.test.ts",
   "edge/tunnel/owner.test.ts",
+  "edge/mailbox/fanout.test.ts",
+  "edge/revocation.test.ts",
+  "edge/http/authorize.test.ts",
+  "cli/commands/token.test.ts",
   "torture/kills.test.ts",
   "torture/files.test.ts",
   "torture/fencing.test.ts",
   "torture/edges.test.ts",
-  "e2e/identity.test.ts",
+  "cli/package.test.ts",
   "e2e/matrix.test.ts",
+  "cli/commands/recv.test.ts",
+  "cli/commands/send.test.ts",
+  "cli/local-edge/edge-run.test.ts",
+  "cli/command.test.ts",
+  "edge/link/link.test.ts",
+  "edge/link/link-wire.test.ts",
+  "e2e/identity.test.ts",
   // Where Bun and Deno are installed.
   "e2e/runtimes.test.ts",
-  "cli/command.test.ts",
-  "cli/package.test.ts",
-  "edge/mailbox/consumers.test.ts",
 ];
 
+/** Files in shared folders that start processes or wait for long. */
+const ALONE = ["device/transports/network.test.ts", "relay/kill.test.ts"];
+
 /**
- * Folders whose files share a process each, one file after another: they start no other, and wait for nothing. Starting
- * Node and loading the modules takes longer than most of these files.
+ * Folders whose files share a process each, one file after another: they start no process, and wait for nothing.
+ * Starting Node and loading the modules takes longer than most of these files.
  */
 const SHARED = [
   "auth",
@@ -53,29 +67,34 @@ const SHARED = [
   "transfer",
 ];
 
-/** Files at once: more than cores, since most of a file's time is waiting. */
-const CONCURRENCY = 5;
+/** Files at once: more than cores, since most of a file's time is waiting, at the beginning above all. */
+const CONCURRENCY = 7;
 
-/** A file that takes longer, in milliseconds, hangs. */
-const TIMEOUT = 600_000;
+/** A file that takes longer, in milliseconds, hangs. On a slow machine beside others, some take ten minutes. */
+const TIMEOUT = 1_500_000;
 
-/** Where a file is kept in memory: the tests are not about the machine's disk, and each mailbox is a database. */
+/** Where files are kept in memory: the tests are not about the machine's disk, and each mailbox is a database. */
 const MEMORY_FOLDER = "/dev/shm";
-/** What they write at most, several times over. In containers there is often less. */
+
+/** More than the tests ever hold. A container often has less there, and then they write to its disk. */
 const MEMORY_BYTES = 4 * 1024 ** 3;
 
 function allFiles(): string[] {
-  for (const name of [...LONGEST, ...SHARED])
+  for (const name of [...LONGEST, ...ALONE, ...SHARED]) {
     if (!existsSync(join(FOLDER, name))) throw new Error(`there is no test/${name}`);
+  }
   const names = readdirSync(FOLDER, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".test.ts"));
   const others = names.filter((name) => !LONGEST.includes(name)).sort();
+  const folderOf = (name: string) =>
+    ALONE.includes(name) ? undefined : SHARED.find((folder) => name.startsWith(`${folder}/`));
+  const alone = others.filter((name) => folderOf(name) === undefined);
   const shared = SHARED.map((folder) =>
     together(
       folder,
-      others.filter((name) => name.startsWith(`${folder}/`)),
+      others.filter((name) => folderOf(name) === folder),
     ),
   );
-  const alone = others.filter((name) => !SHARED.some((folder) => name.startsWith(`${folder}/`)));
+  // What is shared has no pauses, so that it uses the cores to the end of the run.
   return [...[...LONGEST, ...alone].map((name) => join(FOLDER, name)), ...shared];
 }
 

@@ -7,7 +7,7 @@ import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import { Device } from "../../src/device/index.ts";
 import { receive } from "../edge/mailbox/support.ts";
 import { authority } from "../support/certificates.ts";
-import { folder, run, runHere, start } from "./support.ts";
+import { folder, runHere, start } from "./support.ts";
 
 describe("links set up on the command line", () => {
   it("work with a secret from grooveway token", async (context) => {
@@ -56,13 +56,13 @@ describe("links set up on the command line", () => {
       ],
       [["relay", "--port", "0", "--tls-key", file("cert.pem"), "--tls-cert", file("cert.pem")], /\[TlsUnusable\]/],
     ] as const) {
-      const { code, stderr } = await run(context, args);
+      const { code, stderr } = await runHere(args);
       assert.deepEqual([code, stderr.trim().split("\n").length], [EXIT_CODES.Usage.status, 1], stderr);
       assert.match(stderr, expected);
       assert.equal(stderr.includes("c2hvcnQ"), false);
     }
     for (const args of [["--tls-only"], ["--tls-key", file("key.pem")]]) {
-      assert.equal((await run(context, ["relay", "--port", "0", ...args])).code, 2);
+      assert.equal((await runHere(["relay", "--port", "0", ...args])).code, 2);
     }
     assert.equal((await readFile(file("key.pem"), "utf8")).includes("PRIVATE KEY"), true);
   });

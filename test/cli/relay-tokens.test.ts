@@ -42,7 +42,7 @@ test("relay rejects token settings that are unsafe or contradictory", async (con
     [["--revoked", "package.json"], /needs --keys or --jwks-url/],
     [["--keys", "package.json"], /is not a usable key set.*\[KeysUnusable\]/],
   ] as const) {
-    const { code, stderr } = await run(context, ["relay", "--port", "0", ...options]);
+    const { code, stderr } = await runHere(["relay", "--port", "0", ...options]);
     assert.notEqual(code, 0);
     assert.match(stderr, message);
   }

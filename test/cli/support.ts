@@ -173,6 +173,23 @@ export function runHere(args: readonly string[]): Promise<Finished> {
   });
 }
 
+/** Sets variables of this process for the commands that run in it meanwhile. */
+export async function withVariables<T>(variables: Variables, commands: () => Promise<T>): Promise<T> {
+  const before = Object.keys(variables).map((name) => [name, process.env[name]] as const);
+  const set = (all: Iterable<readonly [string, string | undefined]>) => {
+    for (const [name, value] of all) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+  };
+  set(Object.entries(variables));
+  try {
+    return await commands();
+  } finally {
+    set(before);
+  }
+}
+
 /** A folder that is removed after the test. */
 export async function folder(context: TestContext): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), "grooveway-test-"));

@@ -8,7 +8,7 @@ import type { CommandError } from "../../src/cli/command-error.ts";
 import { EXIT_CODES, statusOfError } from "../../src/cli/exit-codes.ts";
 import { readAuthorities } from "../../src/cli/tls.ts";
 import { authority } from "../support/certificates.ts";
-import { folder, run, start } from "./support.ts";
+import { folder, runHere, start } from "./support.ts";
 
 test("an unusable key pair gets one line from edge and relay alike, with a cure", async (context) => {
   const dir = await folder(context);
@@ -42,7 +42,7 @@ test("an unusable key pair gets one line from edge and relay alike, with a cure"
     ["relay", "--port", "0", "--tls-port", "0"],
   ]) {
     for (const [keyFile, certFile, expected] of cases) {
-      const { code, stderr } = await run(context, [...command, "--tls-key", keyFile, "--tls-cert", certFile]);
+      const { code, stderr } = await runHere([...command, "--tls-key", keyFile, "--tls-cert", certFile]);
       assert.equal(code, EXIT_CODES.Usage.status, stderr);
       assert.match(stderr, expected);
       assert.match(stderr, /\[TlsUnusable\]$/m);
@@ -98,7 +98,7 @@ test("every command rejects a --ca file without an authority's certificate by it
   assert.equal(readAuthorities(await file("ca.pem", `# ours\n${ca}`)), `# ours\n${ca}`);
   const [[keyFile, , expected]] = cases;
   for (const command of [["mailbox", "ls", "--token", "t"], ["recv"], ["send", "bob", "package.json"]]) {
-    const { code, stderr } = await run(context, [...command, "--edge", "https://127.0.0.1:1", "--ca", keyFile]);
+    const { code, stderr } = await runHere([...command, "--edge", "https://127.0.0.1:1", "--ca", keyFile]);
     assert.deepEqual([code, stderr.trim().split("\n").length], [2, 1], stderr);
     assert.match(stderr, expected);
   }

@@ -220,7 +220,7 @@ describe("a virtual connection with a renewed token", () => {
       await clock(CONNECTED_AGE + 2000);
       const headers = where === "in Connect" ? {} : bearer(renewed);
       assert.equal(await byHand.noop(headers), "ok", "the first is revoked");
-      // It hibernates once it has been idle for a while.
+      // It hibernates once it has been idle for a while, by the platform's own timers.
       await sleep(REST_AFTER + 2000);
       await edge.miniflare.unsafeEvictDurableObject("grooveway", "Tunnel", { name: byHand.guid });
       await clock(1000_000);

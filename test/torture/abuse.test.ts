@@ -4,7 +4,6 @@
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
 import { constants, setPriority } from "node:os";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -19,11 +18,15 @@ import type { Attack, Outcome } from "./attacker.ts";
 import { insist, KEYS } from "./support.ts";
 
 /** The length of each flood, and of the quiet period before. */
-const LASTS = FULL ? 20_000 : 1500;
+const LASTS = FULL ? 20_000 : 3000;
 const HALF_OPENED = FULL ? 10_000 : 800;
-/** The length of those that the edge ends: in the long form all are waited for. */
-const ENDED_BY = FULL ? 120_000 : 40_000;
+/** The longest time of those that the edge ends, which is over when all have ended. */
+const ENDED_BY = 120_000;
+/** Half-open ones are admitted at a pace: in the short form not all are waited for, only the first. */
+const HALF_OPEN_LASTS = FULL ? ENDED_BY : 50_000;
 const SLOW = FULL ? 2000 : 200;
+/** Requests at a time in a flood: in the short form the attackers have no machine of their own. */
+const FLOODING = FULL ? 16 : 4;
 /** The interval between round trips of the two devices: the short form needs no percentiles that are exact. */
 const EVERY = FULL ? 10 : 40;
 /**
@@ -37,10 +40,6 @@ const FLOOR = FULL ? { p50: 10, p99: 20 } : { p50: 5000, p99: 8000 };
 const STARTING = 1200;
 /** The growth allowed for a process with its caches and parked requests. */
 const MEMORY = (FULL ? 1536 : 768) * 1024 * 1024;
-
-/** Mailboxes and Tunnels are stored in memory if possible: this does not test the machine's disk. */
-const MEMORY_FOLDER = "/dev/shm";
-if (existsSync(MEMORY_FOLDER)) process.env.TMPDIR = MEMORY_FOLDER;
 
 const closing: (() => Promise<unknown>)[] = [];
 const attackers = new Set<ChildProcess>();
@@ -191,7 +190,7 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
   });
 
   it(`${HALF_OPENED} virtual connections with only a GET, ${SLOW} slow heads and ${SLOW} slow bodies do not delay others`, async (t) => {
-    halfOpen = attack("halfOpen", "192.0.2.1", HALF_OPENED, ENDED_BY);
+    halfOpen = attack("halfOpen", "192.0.2.1", HALF_OPENED, HALF_OPEN_LASTS);
     slowHeads = attack("slowHeads", "192.0.2.2", SLOW, ENDED_BY);
     silentSockets = attack("silentSockets", "192.0.2.3", 20, ENDED_BY);
     slowBodies = attack("slowBodies", "192.0.2.4", SLOW, ENDED_BY);
@@ -206,7 +205,7 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
   });
 
   it("guessed GUIDs find nothing, and guessing is rate-limited", async (t) => {
-    const guessing = attack("guesses", "192.0.2.5", 16);
+    const guessing = attack("guesses", "192.0.2.5", FLOODING);
     await underWay();
     const { answers } = await guessing;
     assertServed(`guesses ${JSON.stringify(answers)}`, (line) => t.diagnostic(line));
@@ -219,7 +218,7 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
   });
 
   it("a flood of polls opens only as many virtual connections as may be half open", async (t) => {
-    const polling = attack("polls", "192.0.2.6", 16);
+    const polling = attack("polls", "192.0.2.6", FLOODING);
     await underWay();
     const { answers } = await polling;
     assertServed(`polls ${JSON.stringify(answers)}`, (line) => t.diagnostic(line));

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { type LocalEdge, startLocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { listen } from "../../support/sockets.ts";
-import { folder, run } from "../support.ts";
+import { folder, run, runHere } from "../support.ts";
 
 describe("several edges", () => {
   let edge: LocalEdge;
@@ -28,11 +28,11 @@ describe("several edges", () => {
     assert.equal(readFileSync(join(out, "report.pdf"), "utf8"), "the report");
   });
 
-  it("cannot be used for a relay, nor be more than four", async (context) => {
+  it("cannot be used for a relay, nor be more than four", async () => {
     const five = ["a", "b", "c", "d", "e"].flatMap((name) => ["--edge", `https://${name}.example`]);
-    const many = await run(context, ["recv", ...five, "--as", "bob/laptop"]);
+    const many = await runHere(["recv", ...five, "--as", "bob/laptop"]);
     assert.deepEqual([many.code, many.stderr], [2, "grooveway: there are 5 edges: name at most 4 [InvalidOption]\n"]);
-    const relayed = await run(context, ["recv", ...five.slice(0, 4), "--relay", "r.example", "--as", "bob/laptop"]);
+    const relayed = await runHere(["recv", ...five.slice(0, 4), "--relay", "r.example", "--as", "bob/laptop"]);
     assert.equal(relayed.code, 2);
     assert.match(relayed.stderr, /cannot be used through several edges: name one edge, or leave out the relay/);
   });

@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { type LocalEdge, startLocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { ed25519, type Issuer, jwks } from "../../edge/issuer.ts";
 import { authority } from "../../support/certificates.ts";
-import { folder, run } from "../support.ts";
+import { folder, run, runHere } from "../support.ts";
 
 describe("grooveway doctor", { concurrency: 2 }, () => {
   const ours = authority();
@@ -55,8 +55,8 @@ describe("grooveway doctor", { concurrency: 2 }, () => {
     assert.equal(checks.find(({ check }: { check: string }) => check === "tls").outcome, "warning");
   });
 
-  test("ends with 3 if no way works", async (t) => {
-    const done = await run(t, ["doctor", edge.url]);
+  test("ends with 3 if no way works", async () => {
+    const done = await runHere(["doctor", edge.url]);
     assert.equal(done.code, 3);
     assert.match(done.stdout, /\nNo way works\.\n$/);
   });
@@ -68,8 +68,8 @@ describe("grooveway doctor", { concurrency: 2 }, () => {
     [["https://edge.example.com", "x"], /"x" is one argument too many/],
     [["http://127.0.0.1:1", "--as", "alice"], /names no device: write alice\/laptop/],
   ] as const) {
-    test(`says what is wrong with: doctor ${args.join(" ")}`, async (t) => {
-      const done = await run(t, ["doctor", ...args], undefined, { XDG_CONFIG_HOME: await folder(t) });
+    test(`says what is wrong with: doctor ${args.join(" ")}`, async () => {
+      const done = await runHere(["doctor", ...args]);
       assert.equal(done.code, 2);
       assert.match(done.stderr, text);
     });
@@ -77,7 +77,7 @@ describe("grooveway doctor", { concurrency: 2 }, () => {
 
   test("says that it cannot write the page", async (t) => {
     const at = await folder(t);
-    const done = await run(t, ["doctor", "http://127.0.0.1:1", "--report", at]);
+    const done = await runHere(["doctor", "http://127.0.0.1:1", "--report", at]);
     assert.equal(done.code, 6);
     assert.match(done.stdout, /\nNo way works\.\n$/, "what was found is not lost");
     assert.match(done.stderr, /cannot write .*\(EISDIR\): choose another file for --report \[CannotWrite\]/);

@@ -10,7 +10,7 @@ import { captivePortal } from "../../support/firewalls.ts";
 import { httpProxy } from "../../support/proxies.ts";
 import { assertNoSecret, formsOf } from "../../support/secrets.ts";
 import { listen } from "../../support/sockets.ts";
-import { folder, run } from "../support.ts";
+import { folder, runHere, withVariables } from "../support.ts";
 
 const SECRETS = {
   user: "urluserQ7/x",
@@ -28,10 +28,9 @@ const SECRETS = {
 async function output(t: TestContext, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
   const page = join(await folder(t), "page.html");
   const variables = { GROOVEWAY_TOKEN: SECRETS.token, HOME: "/nonexistent", ...env };
-  const [table, json] = await Promise.all([
-    run(t, ["doctor", ...args, "--report", page], undefined, variables),
-    run(t, ["doctor", ...args, "--json"], undefined, variables),
-  ]);
+  const [table, json] = await withVariables(variables, () =>
+    Promise.all([runHere(["doctor", ...args, "--report", page]), runHere(["doctor", ...args, "--json"])]),
+  );
   const written = table.code === 2 ? "" : readFileSync(page, "utf8");
   return { all: [table.stdout, table.stderr, written, json.stdout, json.stderr].join("\n"), code: table.code };
 }
@@ -50,7 +49,7 @@ function urlOf(authority: string): string {
 const ACCOUNT = { user: SECRETS.proxyUser, password: SECRETS.proxyPassword };
 const CREDENTIALS = `${encodeURIComponent(ACCOUNT.user)}:${encodeURIComponent(ACCOUNT.password)}`;
 
-describe("the doctor prints no secret", { concurrency: 2 }, () => {
+describe("the doctor prints no secret", () => {
   let edge: LocalEdge;
   let port = "";
 

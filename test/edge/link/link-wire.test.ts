@@ -379,6 +379,7 @@ describe("a Link on the wire", TOGETHER, () => {
       const relay = relayThat(...Array.from({ length: 30 }, () => crossed));
       relay.unfinished = 0;
       await send(relay, ["1"]);
+      // The number of connections in a time is the subject.
       await sleep(9000);
       // Pauses of up to 1, 2, 4 and 8 s, half that on average.
       assert.ok(times.length <= 7, `${times.length} connections within 9 s`);

@@ -123,7 +123,7 @@ describe("after eviction", () => {
     await device(t, "sam/pc", "polling", { onReconnect: (error) => lost.push(error.message) });
     const tunnel = await consumerOf("grooveDevice://sam/pc");
     assert.ok(tunnel);
-    // Its polls are now some seconds apart, and it has settled between two of them.
+    // Its polls are now some seconds apart, and it has settled between two of them: the device has no other clock.
     for (let tries = 0; tries < 3; tries += 1) {
       await sleep(5000);
       await evict("Tunnel", tunnel);
@@ -189,6 +189,7 @@ describe("a KeepAlive device that pauses its requests", () => {
       if (message.startsWith("with a")) {
         await sender.send(`${name}/pc`, "one more");
         assert.equal((await receive(slow, 1))[0]?.text(), "one more");
+        // The empty answer comes by the Worker's own timer.
       } else await sleep(HOLD_TIME);
       // Long enough for it to save what it needs for hibernation.
       await sleep(2000);

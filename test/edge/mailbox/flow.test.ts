@@ -92,7 +92,7 @@ describe("a sender that has used up its share", () => {
     const own = await mailboxOfDevice(from.device.address);
     const guid = (await own.status()).consumer ?? "";
     const sent = await fill(from, to);
-    // A mailbox that is asked through this test stays in memory. What the Tunnel leaves for after sleep is written down when it has been left alone for a while.
+    // A Tunnel saves what it needs for hibernation once it has been idle for a while, by the platform's own timers.
     await new Promise((resolve) => setTimeout(resolve, 3000));
     await evict("Tunnel", guid);
     await evict("Mailbox", deviceURL(partsOf(to)));
