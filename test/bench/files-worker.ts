@@ -6,7 +6,10 @@
  *   GET /name        one endless body: the rows in order, each removed once it is delivered
  *
  * Under `/via/name` the same passes through an object at each end, as needed for a device's connection that may
- * hibernate: the sender's object calls the store, which calls the reader's.
+ * hibernate: the sender's object calls the store, which calls the reader's. There a row is removed only when the reader
+ * has it on its disk:
+ *
+ *   PUT /via/name?n=0   the reader has the rows up to this one
  */
 import { DurableObject } from "cloudflare:workers";
 
@@ -20,6 +23,7 @@ const ROWS = 32;
 
 export class Store extends DurableObject<Env> {
   readonly #sql: SqlStorage;
+  /** The first row that is not removed. */
   #next = 0;
   #waiting: (() => void)[] = [];
 
@@ -38,7 +42,12 @@ export class Store extends DurableObject<Env> {
     }
     this.#next = 0;
     const { readable, writable } = new IdentityTransformStream();
-    this.ctx.waitUntil(this.#read(writable.getWriter()).catch(() => undefined));
+    const writer = writable.getWriter();
+    const write = async (body: Uint8Array) => {
+      await writer.write(body);
+      this.remove(this.#next);
+    };
+    this.ctx.waitUntil(this.#read(write).catch(() => undefined));
     return new Response(readable);
   }
 
@@ -52,20 +61,25 @@ export class Store extends DurableObject<Env> {
   attach(reader: string): void {
     this.#next = 0;
     const end = this.env.END.getByName(reader);
-    this.ctx.waitUntil(this.#read({ write: (body) => end.deliver(body) }).catch(() => undefined));
+    this.ctx.waitUntil(this.#read((body) => end.deliver(body)).catch(() => undefined));
   }
 
-  async #read(writer: { write(body: Uint8Array): Promise<void> }): Promise<void> {
-    for (;;) {
-      const [row] = this.#sql.exec<{ body: ArrayBuffer }>("SELECT body FROM rows WHERE n = ?", this.#next).toArray();
+  /** Removes the rows up to this one. */
+  remove(n: number): void {
+    this.#sql.exec("DELETE FROM rows WHERE n <= ?", n).toArray();
+    this.#next = n + 1;
+    this.#wake();
+  }
+
+  async #read(write: (body: Uint8Array) => Promise<void>): Promise<void> {
+    for (let n = 0; ; ) {
+      const [row] = this.#sql.exec<{ body: ArrayBuffer }>("SELECT body FROM rows WHERE n = ?", n).toArray();
       if (row === undefined) {
         await this.#changed();
         continue;
       }
-      await writer.write(new Uint8Array(row.body));
-      this.#sql.exec("DELETE FROM rows WHERE n = ?", this.#next).toArray();
-      this.#next += 1;
-      this.#wake();
+      await write(new Uint8Array(row.body));
+      n += 1;
     }
   }
 
@@ -90,6 +104,10 @@ export class End extends DurableObject<Env> {
       await store.append(Number(searchParams.get("n")), await request.arrayBuffer());
       return new Response(null, { status: 204 });
     }
+    if (request.method === "PUT") {
+      await store.remove(Number(searchParams.get("n")));
+      return new Response(null, { status: 204 });
+    }
     const { readable, writable } = new IdentityTransformStream();
     this.#writer = writable.getWriter();
     await store.attach(this.ctx.id.name ?? "");
@@ -105,6 +123,7 @@ export default {
   fetch(request: Request, env: Env): Promise<Response> {
     const { pathname } = new URL(request.url);
     if (!pathname.startsWith("/via/")) return env.STORE.getByName(pathname).fetch(request);
-    return env.END.getByName(`${request.method} ${pathname}`).fetch(request);
+    const end = request.method === "POST" ? "sender" : "reader";
+    return env.END.getByName(`${end} ${pathname}`).fetch(request);
   },
 };

@@ -11,6 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { WHOLE_AT_ONCE } from "../../src/transfer/index.ts";
 import { Child } from "../support/rpc.ts";
 import { cpuSeconds, type Running, startEdge, startFilesWorker } from "./edges.ts";
 import { alternate, type Contender, type Figure, figureOf, intact, type Round, type Section, short } from "./report.ts";
@@ -21,8 +22,8 @@ const ENTRY = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.ur
 /** Strips types ahead, as in the package: doing so at each start takes half a second. */
 const TYPE_CACHE = fileURLToPath(new URL("../support/type-cache.js", import.meta.url));
 
-/** Files that the receiver writes concurrently, and so also the bare disk: FileReceiver's own number. */
-const AT_ONCE = 16;
+/** Threads for files, and so also for the bare disk: what the command takes. */
+const THREADS = "16";
 
 /** A round that takes longer has lost something. */
 const PATIENCE = 300_000;
@@ -37,6 +38,7 @@ export async function files(quick: boolean): Promise<Section[]> {
   };
   const edge = await startEdge([], { state: at("edge") });
   const floor = await startFilesWorker(at("floor"));
+  process.env.UV_THREADPOOL_SIZE = THREADS;
   const sender = new Child(new URL("courier.ts", import.meta.url));
   const reader = new Child(new URL("courier.ts", import.meta.url));
   try {
@@ -123,7 +125,7 @@ class Bench {
       goals: [intact(figures), goal(figures, "send to recv, longlived", "bare platform", 0.7)],
       notes: [
         "bare platform: 1 MiB bodies into the rows of an object, read and removed by a second client, sha256 at both ends. It writes no file.",
-        "to disk: the second client also writes a file, syncs each part, and hashes what it reads back.",
+        "to disk: the second client also writes a file, syncs and acknowledges each part, and hashes what it reads back. A row is removed when it is acknowledged.",
         this.#processorNote(bytes),
         this.#memoryNote(),
       ],
@@ -139,23 +141,42 @@ class Bench {
       writeFileSync(join(path, `${n}`), contents);
       hashes.set(`small/${n}`, createHash("sha256").update(contents).digest("hex"));
     }
-    const disk: Contender = {
-      name: "the disk alone",
-      against: [],
+    const disk = (name: string, call: "create" | "receive"): Contender => ({
+      name,
+      against: call === "receive" ? ["the disk alone"] : [],
       round: async () => {
         this.#rounds += 1;
         const folder = join(this.#folder, `disk-${this.#rounds}`);
-        const milliseconds = await this.#reader.call<number>("create", { folder, count, atOnce: AT_ONCE });
+        const milliseconds = await this.#reader.call<number>(call, { folder, count, atOnce: WHOLE_AT_ONCE });
         rmSync(folder, { recursive: true });
         return { value: (count / milliseconds) * 1000, count, lost: 0, duplicated: 0 };
+      },
+    });
+    const disks = [disk("the disk alone", "create"), disk("the disk, as recv has to use it", "receive")];
+    const platform: Contender = {
+      name: "platform, an object for each end, to disk",
+      against: ["the disk alone"],
+      round: async () => {
+        this.#rounds += 1;
+        const url = `http://127.0.0.1:${this.#floor.port}/via/${this.#rounds}`;
+        const out = join(this.#folder, `out-${this.#rounds}`);
+        await this.#reader.call("readFiles", { url, folder: out, count });
+        const began = performance.now();
+        const [received] = await Promise.all([
+          this.#reader.call<number>("received"),
+          this.#sender.call("postFiles", { url, folder: path, count }),
+        ]);
+        const seconds = (performance.now() - began) / 1000;
+        rmSync(out, { recursive: true });
+        return { value: count / seconds, count, lost: count - received, duplicated: 0 };
       },
     };
     const product: Contender = {
       name: "send to recv, longlived",
-      against: ["the disk alone"],
+      against: [...disks.map(({ name }) => name), platform.name],
       round: () => this.#carry("longlived", [path], hashes, (seconds) => count / seconds),
     };
-    const figures = await alternate([disk, product], rounds, { warmUp: false });
+    const figures = await alternate([...disks, platform, product], rounds, { warmUp: false });
     return {
       name: `${count} files of 1 KiB in a folder, by the edge, to a recipient that receives`,
       unit: "files/s",
@@ -163,7 +184,9 @@ class Bench {
       figures,
       goals: [intact(figures), goal(figures, "send to recv, longlived", "the disk alone", 0.5)],
       notes: [
-        `the disk alone: create, write, fsync and rename, ${AT_ONCE} at a time, by a program that does nothing else.`,
+        `the disk alone: create, write, fsync and rename, ${WHOLE_AT_ONCE} at a time on ${THREADS} threads, by a program that does nothing else.`,
+        "as recv has to use it: set the time, read back, link instead of rename, sync both folders and a log of what is finished. No network.",
+        "platform: 64 files in a body, through an object for each end and the rows of a third, to a program that writes them as recv has to and acknowledges. Its programs run already.",
         this.#memoryNote(),
       ],
     };
