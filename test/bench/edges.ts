@@ -56,6 +56,17 @@ export function startPlatformWorker(state: string): Promise<Running> {
   );
 }
 
+/** The floor of Polling. */
+export function startExchangeWorker(target: string): Promise<Running> {
+  return startWorker("exchange-worker.ts", {
+    exports: { End: { type: "durable-object", storage: "sqlite" } },
+    env: {
+      TARGET: { type: "text", value: target },
+      END: { type: "durable-object", worker: "bench", exportName: "End" },
+    },
+  });
+}
+
 /** The floor of files, with its object in a folder. */
 export function startFilesWorker(state: string): Promise<Running> {
   return startWorker(

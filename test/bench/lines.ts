@@ -2,6 +2,7 @@
  * Lines: the ways from the near side to the TCP server of the far side, with a common interface.
  */
 import { randomBytes } from "node:crypto";
+import { Agent, request } from "node:http";
 import { connect, type Socket } from "node:net";
 import { Device, type DeviceOptions, openTransport, type TransportOptions } from "../../src/device/index.ts";
 import { bodyLimits } from "../../src/device/transports/body-limits.ts";
@@ -14,6 +15,8 @@ export type Way =
   | { readonly kind: "tcp"; readonly port: number }
   /** The minimal worker: POST for upward data, GET for downward data, never both. */
   | { readonly kind: "worker"; readonly port: number; readonly path: "/pipe" | "/loop"; readonly down: boolean }
+  /** The worker that is the floor of Polling: one POST after another. */
+  | { readonly kind: "exchanges"; readonly port: number }
   /** LongLived at the edge over two bare sockets, so that no client limits the edge. */
   | { readonly kind: "sockets"; readonly port: number; readonly relay: string }
   /** The product's own transports. */
@@ -43,6 +46,8 @@ export function openLine(way: Way, command: Uint8Array, take: (octets: Uint8Arra
       return tcp(way.port, command, take);
     case "worker":
       return worker(way.port, way.path, way.down, command, take);
+    case "exchanges":
+      return exchanges(way.port, command, take);
     case "sockets":
       return sockets(way.port, way.relay, command, take);
     case "transport":
@@ -75,6 +80,59 @@ async function worker(
     socket.write(command);
   }
   return lineOf(socket, [socket]);
+}
+
+/** Bodies of up to 16 blocks, as many as fit into one of Polling. */
+const EXCHANGED_BLOCKS = 16;
+
+/** Sends what is written in one POST after another, and asks again at once after an answer with data. */
+async function exchanges(port: number, command: Uint8Array, take: (octets: Uint8Array) => void): Promise<Line> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const url = `http://127.0.0.1:${port}/${randomBytes(8).toString("hex")}`;
+  let waiting: Uint8Array[] = [];
+  let isBusy = false;
+  let goOn: () => void = () => undefined;
+  let lost: string | undefined;
+  const begin = (body: readonly Uint8Array[]) => {
+    isBusy = true;
+    const length = body.reduce((sum, block) => sum + block.length, 0);
+    const asked = request(url, { method: "POST", agent, headers: { "Content-Length": length } }, (answer) => {
+      let came = 0;
+      answer.on("data", (octets: Buffer) => {
+        came += octets.length;
+        take(octets);
+      });
+      answer.on("end", () => next(came > 0));
+    });
+    asked.on("error", (error) => {
+      lost ??= error.message;
+      goOn();
+    });
+    for (const block of body) asked.write(block);
+    asked.end();
+  };
+  const next = (hasMore: boolean) => {
+    isBusy = false;
+    if (waiting.length > 0 || hasMore) begin(waiting.splice(0, EXCHANGED_BLOCKS));
+    goOn();
+  };
+  begin([command]);
+  return {
+    write(block) {
+      waiting.push(block);
+      if (!isBusy) begin(waiting.splice(0, EXCHANGED_BLOCKS));
+      if (waiting.length < EXCHANGED_BLOCKS || lost !== undefined) return undefined;
+      return new Promise((resolve) => {
+        goOn = resolve;
+      });
+    },
+    lost: () => lost,
+    close() {
+      lost ??= "closed";
+      waiting = [];
+      agent.destroy();
+    },
+  };
 }
 
 async function sockets(

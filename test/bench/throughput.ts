@@ -1,7 +1,7 @@
 /** Octets through each encapsulation, up and down, compared with bare TCP, a worker that only copies, and the peers. */
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
 import { Child } from "../support/rpc.ts";
-import { startEdge, startMinimalWorker } from "./edges.ts";
+import { startEdge, startExchangeWorker, startMinimalWorker } from "./edges.ts";
 import type { Way } from "./lines.ts";
 import { installPackages, type Peer, startHttptunnel, startWstunnel } from "./peers.ts";
 import { alternate, type Figure, figureOf, type Goal, intact, type Section, short } from "./report.ts";
@@ -10,7 +10,9 @@ import { type Load, type NamedWay, QUICK, transfer } from "./transfers.ts";
 const FAST: Load = { size: 400e6, milliseconds: 2_500 };
 const SLOW: Load = { size: 400e6, milliseconds: 1_500 };
 
-const FLOORS = ["bare TCP", "worker, pipeTo", "worker, BYOB loop"];
+/** One POST after another, as in Polling. */
+const EXCHANGES = "worker and object, bodies of 1 MiB";
+const FLOORS = ["bare TCP", "worker, pipeTo", "worker, BYOB loop", EXCHANGES];
 const PEERS = ["wstunnel 1.4.0", "httptunnel 3.3"];
 
 export async function throughput(quick: boolean): Promise<Section[]> {
@@ -21,11 +23,13 @@ export async function throughput(quick: boolean): Promise<Section[]> {
   const relay = `127.0.0.1:${port}`;
   const edge = await startEdge([relay]);
   const worker = await startMinimalWorker(relay);
+  const exchanger = await startExchangeWorker(relay);
   const peers = [await startWstunnel(port, missing), await startHttptunnel(port)];
   try {
     const sections: Section[] = [];
     for (const down of [false, true]) {
-      const ways = waysOf(down, port, relay, edge.port, worker.port, peers);
+      const ports = { far: port, edge: edge.port, worker: worker.port, exchanger: exchanger.port };
+      const ways = waysOf(down, relay, ports, peers);
       const contenders = ways.map((way) => transfer({ near, far, down }, quick ? { ...way, load: QUICK } : way));
       sections.push(sectionOf(down, await alternate(contenders, quick ? 2 : 5)));
     }
@@ -33,37 +37,39 @@ export async function throughput(quick: boolean): Promise<Section[]> {
   } finally {
     for (const peer of peers) if ("close" in peer) await peer.close();
     await worker.close();
+    await exchanger.close();
     await edge.close();
     await near.end();
     await far.end();
   }
 }
 
-function waysOf(
-  down: boolean,
-  port: number,
-  relay: string,
-  edgePort: number,
-  workerPort: number,
-  peers: readonly Peer[],
-): NamedWay[] {
-  const edge = `http://127.0.0.1:${edgePort}`;
+interface Ports {
+  readonly far: number;
+  readonly edge: number;
+  readonly worker: number;
+  readonly exchanger: number;
+}
+
+function waysOf(down: boolean, relay: string, ports: Ports, peers: readonly Peer[]): NamedWay[] {
+  const edge = `http://127.0.0.1:${ports.edge}`;
+  const workerWay = (path: "/pipe" | "/loop"): Way => ({ kind: "worker", port: ports.worker, path, down });
   const device = (transport: "longlived" | "keepalive" | "polling"): Way => ({
     kind: "transport",
     options: { transport, relay, edge, contentLength: MAX_CONTENT_LENGTH },
   });
   return [
-    { name: "bare TCP", way: { kind: "tcp", port }, load: FAST, against: [] },
-    { name: "worker, pipeTo", way: { kind: "worker", port: workerPort, path: "/pipe", down }, load: FAST, against: [] },
+    { name: "bare TCP", way: { kind: "tcp", port: ports.far }, load: FAST, against: [] },
+    { name: "worker, pipeTo", way: workerWay("/pipe"), load: FAST, against: [] },
     {
       name: "worker, BYOB loop",
-      way: { kind: "worker", port: workerPort, path: "/loop", down },
+      way: workerWay("/loop"),
       load: FAST,
       against: ["bare TCP"],
     },
     {
       name: "LongLived, bare sockets",
-      way: { kind: "sockets", port: edgePort, relay },
+      way: { kind: "sockets", port: ports.edge, relay },
       load: FAST,
       against: ["worker, BYOB loop", "worker, pipeTo", "bare TCP", ...PEERS],
     },
@@ -74,7 +80,13 @@ function waysOf(
       against: ["worker, BYOB loop", "bare TCP", ...PEERS],
     },
     { name: "KeepAlive, device", way: device("keepalive"), load: SLOW, against: ["LongLived, device", ...PEERS] },
-    { name: "Polling, device", way: device("polling"), load: SLOW, against: ["LongLived, device", ...PEERS] },
+    { name: EXCHANGES, way: { kind: "exchanges", port: ports.exchanger }, load: SLOW, against: [] },
+    {
+      name: "Polling, device",
+      way: device("polling"),
+      load: SLOW,
+      against: [EXCHANGES, "LongLived, device", ...PEERS],
+    },
     // The peers' clients are programs with a TCP entrance, as they are used: one hop more than a library has.
     ...peers.map(
       (peer): NamedWay =>

@@ -151,6 +151,25 @@ describe("data", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
+  it("Polling: what a relay sends in bulk comes without an answer of a few octets between two full ones", async () => {
+    const relay = edge.relay();
+    const device = new PollingDevice(edge, relay);
+    const origin = await device.establish(relay);
+    const octets = 1024 * 1024;
+    void writeAll(origin.socket, randomBytes(octets));
+    const sizes: number[] = [];
+    for (let came = 0; came < octets; ) {
+      const [, data] = await device.exchange("");
+      came += data.length;
+      if (data.length > 0) sizes.push(data.length);
+    }
+    const crumbs = sizes.slice(0, -1).filter((size) => size < 1000);
+    assert.deepEqual(crumbs, [], `of ${sizes.length} answers`);
+    origin.fin();
+    await device.assertRefused(device.next(""), "404 Not Found", "OriginClosed");
+    await assertNothingLeft(edge, relay, device.guid);
+  });
+
   it("Polling: 2 MiB arrive intact in each direction", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);

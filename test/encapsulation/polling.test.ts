@@ -105,10 +105,11 @@ test("[2.2.4.1.3.1.3] the checksum equals that of the naive 64-bit sum, however 
     { numRuns: 300 },
   );
   const random = randomFrom(7);
-  for (const length of [32767, 32768, 65536, 65537, 150_000]) {
+  for (const length of [4095, 4096, 4097, 32767, 32768, 65536, 65537, 150_000]) {
     const data = randomOctets(length, random);
     assert.equal(checksumOf([data]), naiveChecksum(data));
     assert.equal(checksumOf([data.fill(128)]), naiveChecksum(data));
+    assert.equal(checksumOf([data.fill(127)]), naiveChecksum(data));
   }
 });
 

@@ -10,12 +10,12 @@ import {
   expirePolling,
   forgetGrown,
   keptOctets,
-  MAX_BODY,
   openPolling,
   type Poll,
   type PollingConnection as PollingState,
   type PollReceived,
   pollingDeadline,
+  pollRoom,
   receivePoll,
   respond,
   respondRoom,
@@ -29,7 +29,7 @@ import type { ConnectionContext, DeviceConnection, SignsOfLife } from "./device-
 import { gather } from "./gather.ts";
 import type { SavedConnection } from "./hibernation.ts";
 import { KeptAnswers } from "./kept-answers.ts";
-import { BELL_OCTETS, EARLY_PATIENCE, FULL_POLL, POLL_HOLD, POLL_RECEIVE_TIMEOUT, POLL_TIMES } from "./limits.ts";
+import { EARLY_PATIENCE, FULL_POLL, POLL_HOLD, POLL_RECEIVE_TIMEOUT, POLL_TIMES } from "./limits.ts";
 
 export class PollingConnection implements DeviceConnection {
   readonly singleRequests = true;
@@ -201,9 +201,9 @@ export class PollingConnection implements DeviceConnection {
   }
 }
 
-/** The most that is read ahead of a relay: what one answer takes. */
-function readSizeOf({ bodyLimit }: PollingState): number {
-  return bodyLimit > MAX_BODY ? bodyLimit : BELL_OCTETS;
+/** The most that is read ahead of a relay: what one answer takes, since the rest of a piece would be one more answer. */
+function readSizeOf({ relay, guid, bodyLimit }: PollingState): number {
+  return pollRoom(relay, guid, Number.MAX_SAFE_INTEGER, POLL_TIMES, bodyLimit);
 }
 
 function failed(reason: Reason, scope: "request" | "connection", detail?: string): Exchange {
