@@ -66,6 +66,19 @@ describe("a stream", () => {
     assert.equal(pair.readAll(pair.responder, opened.value).octets.length, 1);
   });
 
+  it("is opened before its data arrives, however many are opened at once", () => {
+    const pair = connected();
+    for (let count = 0; count < 400; count += 1) {
+      const opened = pair.initiator.channel.open("s".repeat(255));
+      assert.ok(opened.ok);
+      pair.initiator.channel.write(opened.value, bytes("a"));
+    }
+    pair.settle();
+    assert.equal(pair.responder.of("opened").length, 400);
+    assert.equal(pair.responder.of("readable").length, 400);
+    assert.deepEqual(endings(pair), []);
+  });
+
   it("carries 3 MB byte for byte", () => {
     const pair = connected();
     const octets = pattern(1, 0, 3_000_001);
@@ -214,6 +227,13 @@ describe("back-pressure", () => {
     assert.equal(pair.initiator.channel.room(grown), UNSENT);
   });
 
+  it("grants nothing more when the peer has ended", () => {
+    const liar = new Liar().say({ type: "open", stream: 1, service: "a" });
+    liar.say({ type: "data", stream: 1, data: new Uint8Array(RESERVE) }, { type: "end", stream: 1 });
+    assert.ok(liar.end.channel.read(1, 1e9, 0) instanceof Uint8Array);
+    assert.ok(!liar.end.channel.isPending);
+  });
+
   it("reports data once until it was read", () => {
     const pair = connected();
     const id = pair.stream();
@@ -278,6 +298,21 @@ describe("acknowledgements", () => {
     pair.now += ACKNOWLEDGE_AFTER;
     pair.responder.channel.advance(pair.now);
     assert.equal(pair.take(pair.responder).length, 1);
+  });
+
+  it("do not wait for more than 128 KiB, nor after a ping", () => {
+    const liar = new Liar().say({ type: "open", stream: 1, service: "a" });
+    assert.ok(!liar.end.channel.isPending);
+    // Frames on a stream that is gone need no credit.
+    liar.end.channel.reset(1);
+    liar.end.channel.output(1e6, 0);
+    const data = { type: "data", stream: 1, data: new Uint8Array(65_000) } as const;
+    liar.say(data).say(data);
+    assert.ok(!liar.end.channel.isPending);
+    liar.say(data);
+    assert.equal(heard(liar.end.channel.output(1e6, 0))[0]?.received, 4);
+    liar.say({ type: "ping" });
+    assert.equal(heard(liar.end.channel.output(1e6, 0))[0]?.received, 5);
   });
 
   it("are not acknowledged: an idle channel is silent", () => {
