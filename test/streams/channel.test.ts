@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { PacketDecoder } from "../../src/streams/index.ts";
 import {
   ACKNOWLEDGE_AFTER,
   KEEP_ALIVE,
@@ -11,7 +12,8 @@ import {
   TURN,
   UNSENT,
 } from "../../src/streams/limits.ts";
-import { bytes, connected, endings, heard, Liar, type Pair, pattern, text } from "./support.ts";
+import { NODE_AES_GCM } from "./node-ciphers.ts";
+import { bytes, connected, endings, generator, heard, Liar, type Pair, pattern, text } from "./support.ts";
 
 /** Moves `octets` over a stream, read as they come; each passing of packets takes a millisecond. */
 function transfer(pair: Pair, id: number, octets: Uint8Array): Buffer {
@@ -472,6 +474,43 @@ describe("a new path", () => {
     pair.initiator.channel.attach(pair.now);
     pair.settle();
     assert.equal(text(pair.readAll(pair.responder, id).octets), "waits");
+  });
+});
+
+describe("a transfer", () => {
+  it("survives 50 cuts within any record, and resends little", () => {
+    const pair = connected({ suites: [NODE_AES_GCM] }, { suites: [NODE_AES_GCM] });
+    const id = pair.stream();
+    const octets = pattern(3, 0, 8_000_000);
+    pair.initiator.channel.write(id, octets);
+    pair.initiator.channel.end(id);
+    const random = generator(13);
+    const pieces: Uint8Array[] = [];
+    let cuts = 0;
+    for (let ended = false; !ended; ) {
+      pair.now += 1;
+      for (const end of pair.ends) {
+        const wire = Buffer.concat(pair.take(end, 100_000));
+        const isCut = cuts < 50 && random(3) === 0;
+        const decoder = new PacketDecoder();
+        const arrived = wire.subarray(0, isCut ? random(wire.length + 1) : wire.length);
+        decoder.push(arrived, (_route, body) => pair.other(end).channel.receive(body, pair.now));
+        if (!isCut) continue;
+        cuts += 1;
+        for (const { channel } of pair.ends) {
+          channel.detach(pair.now);
+          channel.attach(pair.now);
+        }
+      }
+      const read = pair.readAll(pair.responder, id);
+      pieces.push(read.octets);
+      ended = read.end;
+    }
+    assert.equal(cuts, 50);
+    assert.ok(Buffer.concat(pieces).equals(octets));
+    assert.deepEqual(endings(pair), []);
+    // A megabyte at most was on its way at each cut.
+    assert.ok(pair.initiator.channel.stats.resent < 50 * 20, `${pair.initiator.channel.stats.resent}`);
   });
 });
 
