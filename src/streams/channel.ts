@@ -553,7 +553,7 @@ export class StreamChannel {
       }
       if (frame.type === "resume") this.#resume(number);
       else if (isInTurn) this.#handle(frame, contents.length);
-      if (isInTurn) this.#acknowledgeSoon(frame.type === "ping" ? 0 : ACKNOWLEDGE_AFTER);
+      this.#acknowledgeSoon(frame.type === "ping" ? 0 : ACKNOWLEDGE_AFTER);
     }
     this.#unacknowledged += body.length;
     if (this.#unacknowledged >= ACKNOWLEDGE_OCTETS) this.#acknowledgeSoon(0);

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { GRANTED, LEAST_ROUND_TRIP, RESERVE, STREAMS, WINDOW } from "./limits.ts";
+import { GRANTED, LEAST_ROUND_TRIP, LEAST_STEP, RESERVE, STEPS, STREAMS, WINDOW } from "./limits.ts";
 
 /**
  * The credit of a device, shared by all its channels. Each stream has its reserve; beyond it a stream gets at most half
@@ -67,12 +67,14 @@ export class ReceiveWindow {
   #window = RESERVE;
   /** Credit beyond the reserve, which was taken from the pool. */
   #extra = 0;
-  #grantedAt: number;
+  /** Since when, and from which octet on, the peer's use of the window is measured. */
+  #measuredAt: number;
+  #measuredFrom = 0;
 
   /** For a stream that has entered the pool. */
   constructor(pool: CreditPool, now: number) {
     this.#pool = pool;
-    this.#grantedAt = now;
+    this.#measuredAt = now;
   }
 
   /** How many octets the peer may send in all. */
@@ -87,17 +89,24 @@ export class ReceiveWindow {
   }
 
   /**
-   * Counts octets that the application has read. Returns whether the limit was raised: when half of the window is used.
-   * A window that is used up faster than within two round trips holds the peer back, so it doubles.
+   * Counts octets that the application has read. Returns whether the limit was raised, which it is in small steps: with
+   * large ones the peer would stand still between them.
+   *
+   * A peer that uses half of a window within two round trips is held back by it, so the window doubles.
    */
   consume(octets: number, now: number, roundTrip: number): boolean {
     this.#consumed += octets;
     this.#settle();
-    if (!this.#isDue(this.#target())) return false;
-    const soon = 2 * Math.max(roundTrip, LEAST_ROUND_TRIP);
-    if (now - this.#grantedAt < soon) this.#window = Math.min(2 * this.#window, WINDOW);
-    this.#grantedAt = now;
-    this.#limit = this.#target();
+    if (this.#consumed - this.#measuredFrom >= this.#window / 2) {
+      const soon = 2 * Math.max(roundTrip, LEAST_ROUND_TRIP);
+      if (now - this.#measuredAt < soon) this.#window = Math.min(2 * this.#window, WINDOW);
+      this.#measuredFrom = this.#consumed;
+      this.#measuredAt = now;
+    }
+    const share = this.#pool.share(this.#window - RESERVE - this.#extra);
+    const limit = this.#consumed + RESERVE + this.#extra + share;
+    if (limit - this.#limit < Math.max((limit - this.#consumed) / STEPS, LEAST_STEP)) return false;
+    this.#limit = limit;
     this.#settle();
     return true;
   }
@@ -107,14 +116,6 @@ export class ReceiveWindow {
     this.#pool.take(-this.#extra);
     this.#extra = 0;
     this.#pool.leave();
-  }
-
-  #target(): number {
-    return this.#consumed + RESERVE + this.#extra + this.#pool.share(this.#window - RESERVE - this.#extra);
-  }
-
-  #isDue(target: number): boolean {
-    return target - this.#limit >= (target - this.#consumed) / 2;
   }
 
   #settle(): void {

@@ -13,6 +13,12 @@ export const RESERVE = 16 * 1024;
 /** The largest window of a stream: 80 MB/s at a round trip of 50 ms. */
 export const WINDOW = 4 * 1024 * 1024;
 
+/** In how many steps a window is renewed: what is not announced yet, an eighth, is lost to the rate. */
+export const STEPS = 8;
+
+/** The least step: of smaller ones the announcements would cost more than the data. */
+export const LEAST_STEP = RESERVE / 4;
+
 /** Credit that a device has granted and its applications have not used, over all channels: its memory for streams. */
 export const GRANTED = 32 * 1024 * 1024;
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { PacketDecoder } from "../../src/streams/index.ts";
 import {
   ACKNOWLEDGE_AFTER,
   KEEP_ALIVE,
@@ -11,7 +12,8 @@ import {
   TURN,
   UNSENT,
 } from "../../src/streams/limits.ts";
-import { bytes, connected, endings, heard, Liar, type Pair, pattern, text } from "./support.ts";
+import { NODE_AES_GCM } from "./node-ciphers.ts";
+import { bytes, connected, endings, generator, heard, Liar, type Pair, pattern, text } from "./support.ts";
 
 /** Moves `octets` over a stream, read as they come; each passing of packets takes a millisecond. */
 function transfer(pair: Pair, id: number, octets: Uint8Array): Buffer {
@@ -64,6 +66,19 @@ describe("a stream", () => {
     pair.settle();
     assert.equal(pair.initiator.of("accepted").length, 1);
     assert.equal(pair.readAll(pair.responder, opened.value).octets.length, 1);
+  });
+
+  it("is opened before its data arrives, however many are opened at once", () => {
+    const pair = connected();
+    for (let count = 0; count < 400; count += 1) {
+      const opened = pair.initiator.channel.open("s".repeat(255));
+      assert.ok(opened.ok);
+      pair.initiator.channel.write(opened.value, bytes("a"));
+    }
+    pair.settle();
+    assert.equal(pair.responder.of("opened").length, 400);
+    assert.equal(pair.responder.of("readable").length, 400);
+    assert.deepEqual(endings(pair), []);
   });
 
   it("carries 3 MB byte for byte", () => {
@@ -214,6 +229,13 @@ describe("back-pressure", () => {
     assert.equal(pair.initiator.channel.room(grown), UNSENT);
   });
 
+  it("grants nothing more when the peer has ended", () => {
+    const liar = new Liar().say({ type: "open", stream: 1, service: "a" });
+    liar.say({ type: "data", stream: 1, data: new Uint8Array(RESERVE) }, { type: "end", stream: 1 });
+    assert.ok(liar.end.channel.read(1, 1e9, 0) instanceof Uint8Array);
+    assert.ok(!liar.end.channel.isPending);
+  });
+
   it("reports data once until it was read", () => {
     const pair = connected();
     const id = pair.stream();
@@ -278,6 +300,21 @@ describe("acknowledgements", () => {
     pair.now += ACKNOWLEDGE_AFTER;
     pair.responder.channel.advance(pair.now);
     assert.equal(pair.take(pair.responder).length, 1);
+  });
+
+  it("do not wait for more than 128 KiB, nor after a ping", () => {
+    const liar = new Liar().say({ type: "open", stream: 1, service: "a" });
+    assert.ok(!liar.end.channel.isPending);
+    // Frames on a stream that is gone need no credit.
+    liar.end.channel.reset(1);
+    liar.end.channel.output(1e6, 0);
+    const data = { type: "data", stream: 1, data: new Uint8Array(65_000) } as const;
+    liar.say(data).say(data);
+    assert.ok(!liar.end.channel.isPending);
+    liar.say(data);
+    assert.equal(heard(liar.end.channel.output(1e6, 0))[0]?.received, 4);
+    liar.say({ type: "ping" });
+    assert.equal(heard(liar.end.channel.output(1e6, 0))[0]?.received, 5);
   });
 
   it("are not acknowledged: an idle channel is silent", () => {
@@ -437,6 +474,43 @@ describe("a new path", () => {
     pair.initiator.channel.attach(pair.now);
     pair.settle();
     assert.equal(text(pair.readAll(pair.responder, id).octets), "waits");
+  });
+});
+
+describe("a transfer", () => {
+  it("survives 50 cuts within any record, and resends little", () => {
+    const pair = connected({ suites: [NODE_AES_GCM] }, { suites: [NODE_AES_GCM] });
+    const id = pair.stream();
+    const octets = pattern(3, 0, 8_000_000);
+    pair.initiator.channel.write(id, octets);
+    pair.initiator.channel.end(id);
+    const random = generator(13);
+    const pieces: Uint8Array[] = [];
+    let cuts = 0;
+    for (let ended = false; !ended; ) {
+      pair.now += 1;
+      for (const end of pair.ends) {
+        const wire = Buffer.concat(pair.take(end, 100_000));
+        const isCut = cuts < 50 && random(3) === 0;
+        const decoder = new PacketDecoder();
+        const arrived = wire.subarray(0, isCut ? random(wire.length + 1) : wire.length);
+        decoder.push(arrived, (_route, body) => pair.other(end).channel.receive(body, pair.now));
+        if (!isCut) continue;
+        cuts += 1;
+        for (const { channel } of pair.ends) {
+          channel.detach(pair.now);
+          channel.attach(pair.now);
+        }
+      }
+      const read = pair.readAll(pair.responder, id);
+      pieces.push(read.octets);
+      ended = read.end;
+    }
+    assert.equal(cuts, 50);
+    assert.ok(Buffer.concat(pieces).equals(octets));
+    assert.deepEqual(endings(pair), []);
+    // A megabyte at most was on its way at each cut.
+    assert.ok(pair.initiator.channel.stats.resent < 50 * 20, `${pair.initiator.channel.stats.resent}`);
   });
 });
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { CreditPool, ReceiveWindow } from "../../src/streams/credit.ts";
-import { GRANTED, RESERVE, STREAMS, WINDOW } from "../../src/streams/limits.ts";
+import { GRANTED, LEAST_STEP, RESERVE, STEPS, STREAMS, WINDOW } from "../../src/streams/limits.ts";
 
 /** Receives and reads all that is granted, in pieces, for 20 round trips of 50 ms. Returns what was read. */
 function drain(window: ReceiveWindow): number {
@@ -39,13 +39,20 @@ describe("a window", () => {
     assert.ok(window.limit - 99 * (RESERVE / 4) <= RESERVE);
   });
 
-  it("is announced only when half of it is used", () => {
+  it("is renewed in steps of an eighth, and of 4 KiB at least", () => {
     const pool = new CreditPool();
     pool.enter();
     const window = new ReceiveWindow(pool, 0);
     assert.ok(window.receive(RESERVE));
-    assert.ok(!window.consume(RESERVE / 2 - 1, 1000, 1));
+    assert.ok(!window.consume(LEAST_STEP - 1, 1000, 1));
     assert.ok(window.consume(1, 1000, 1));
+    assert.equal(window.limit, RESERVE + LEAST_STEP);
+    const grown = new ReceiveWindow(pool, 0);
+    const read = drain(grown);
+    assert.ok(grown.receive(WINDOW));
+    assert.ok(!grown.consume(WINDOW / STEPS - 1, 10_000, 1));
+    assert.ok(grown.consume(1, 10_000, 1));
+    assert.equal(grown.limit, read + WINDOW + WINDOW / STEPS);
   });
 
   it("refuses what was not granted", () => {
