@@ -265,20 +265,16 @@ export class SeveralEdges implements DeviceConnections {
   #moveTo(edge: Edge): void {
     const from = this.#current;
     if (this.#moving !== undefined) return;
-    const move = () => {
-      this.#outbox.detach();
-      this.#use(edge);
-    };
-    if (!this.#outbox.hasBegun) {
-      move();
-      return;
-    }
     this.#moving = this.#drained(from).then((isDrained) => {
       this.#moving = undefined;
       if (this.#isOver || this.#current !== from || from?.carrier === undefined || edge.carrier === undefined) return;
-      if (isDrained) move();
+      if (isDrained) {
+        this.#outbox.detach();
+        this.#use(edge);
+        return;
+      }
       // A message is held at the edge in use. It can stay there, and the others with it.
-      else edge.usableAt = performance.now() + EDGE_RETURN_LAST;
+      edge.usableAt = performance.now() + EDGE_RETURN_LAST;
     });
   }
 

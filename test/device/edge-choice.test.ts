@@ -357,6 +357,19 @@ describe("an edge that is lost", () => {
     assert.equal(world.current, "0");
   });
 
+  it("keeps its place if it comes back first, though another has never failed", async (t) => {
+    const world = await connected(t, 3);
+    for (const index of [2, 0, 1]) {
+      world.link(index).lose();
+      await world.settle();
+    }
+    world.link(0).connect();
+    assert.equal(world.current, "0");
+    world.link(2).connect();
+    await world.settle();
+    assert.equal(world.current, "0");
+  });
+
   it("does not take the place of a better one", async (t) => {
     const world = await connected(t);
     world.link(1).lose();
