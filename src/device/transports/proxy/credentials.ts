@@ -66,6 +66,12 @@ export const TRIAL_WAIT = 2000;
  */
 const UNJUDGED = 2;
 
+/**
+ * For how many milliseconds a password that a proxy has accepted is right without another trial. The account may change
+ * while a device runs, and all the connections that it then makes at once must not show the old password.
+ */
+export const ACCEPTED_TIME = 60_000;
+
 /** One connection's use of a password. Call one of the methods, once. */
 export interface Trial {
   accepted(): void;
@@ -76,7 +82,8 @@ export interface Trial {
 
 /** How passwords are used. Devices that share a memory share this too, or each of them would try a wrong password. */
 interface Uses {
-  readonly accepted: Set<string>;
+  /** When each account was last accepted. */
+  readonly accepted: Map<string, number>;
   readonly trials: Map<string, Set<RunningTrial>>;
 }
 
@@ -85,13 +92,13 @@ const USES = new WeakMap<RefusedPasswords, Uses>();
 export class ProxyAccounts {
   readonly #accounts = new Map<string, ProxyAccount[]>();
   readonly #memory: RefusedPasswords;
-  readonly #accepted: Set<string>;
+  readonly #accepted: Map<string, number>;
   readonly #trials: Map<string, Set<RunningTrial>>;
 
   constructor(accounts: readonly ProxyAccount[] = [], memory: RefusedPasswords = PROCESS) {
     this.learn(accounts);
     this.#memory = memory;
-    const { accepted, trials } = USES.get(memory) ?? { accepted: new Set(), trials: new Map() };
+    const { accepted, trials } = USES.get(memory) ?? { accepted: new Map(), trials: new Map() };
     USES.set(memory, { accepted, trials });
     this.#accepted = accepted;
     this.#trials = trials;
@@ -118,9 +125,14 @@ export class ProxyAccounts {
     return this.#memory.cure;
   }
 
-  /** Whether this proxy has accepted the password since the program started. */
+  /** Whether this proxy has accepted the password lately. */
   isAccepted(proxy: Endpoint, credentials: Credentials): boolean {
-    return this.#accepted.has(accountOf(proxy, credentials));
+    return this.#isProven(accountOf(proxy, credentials));
+  }
+
+  #isProven(account: string): boolean {
+    const at = this.#accepted.get(account);
+    return at !== undefined && performance.now() - at < ACCEPTED_TIME;
   }
 
   isRefused(proxy: Endpoint, credentials: Credentials): boolean {
@@ -142,17 +154,18 @@ export class ProxyAccounts {
       signal.throwIfAborted();
       if (this.#memory.has(account)) return undefined;
       const running = [...(this.#trials.get(account) ?? [])];
-      if (this.#accepted.has(account)) break;
+      if (this.#isProven(account)) break;
       const mayJoin = running.length < UNJUDGED;
       if (mayJoin && running.every(({ isLate }) => isLate)) break;
       const changes = running.flatMap(({ ended, late }) => (mayJoin ? [ended, late] : [ended]));
       await endOrAbort(Promise.race(changes), signal);
     }
-    return this.#accepted.has(account) ? this.#proven(account) : this.#tried(account);
+    return this.#isProven(account) ? this.#proven(account) : this.#tried(account);
   }
 
   #proven(account: string): Trial {
-    return { accepted: () => undefined, refused: () => this.#refuse(account), unknown: () => undefined };
+    const accepted = () => void this.#accepted.set(account, performance.now());
+    return { accepted, refused: () => this.#refuse(account), unknown: () => undefined };
   }
 
   #tried(account: string): Trial {
@@ -172,7 +185,7 @@ export class ProxyAccounts {
     };
     return {
       accepted: () => {
-        this.#accepted.add(account);
+        this.#accepted.set(account, performance.now());
         end();
       },
       refused: () => {

@@ -6,6 +6,7 @@ import { createServer as createTlsServer } from "node:tls";
 import { DeviceError } from "../../../../src/device/device-error.ts";
 import { dial } from "../../../../src/device/transports/dial.ts";
 import {
+  ACCEPTED_TIME,
   type Credentials,
   ProxyAccounts,
   refusedInMemory,
@@ -307,6 +308,21 @@ describe("a password", () => {
       Array.from({ length: 8 }, async () => exchange(await dialThrough(chain, { accounts }))),
     );
     assert.deepEqual(new Set(texts), new Set(["hello WORLD"]));
+  });
+
+  it("that was right some time ago is tried by one connection before others use it", async (t) => {
+    const proxy = { host: "proxy.example.com", port: 3128 };
+    const accounts = new ProxyAccounts([{ ...proxy, credentials: ALICE }], refusedInMemory());
+    const { signal } = new AbortController();
+    let now = 0;
+    t.mock.method(performance, "now", () => now);
+    (await accounts.begin(proxy, ALICE, signal))?.accepted();
+    assert.ok(await accounts.begin(proxy, ALICE, signal));
+    now = ACCEPTED_TIME;
+    assert.equal(accounts.isAccepted(proxy, ALICE), false);
+    const [first, second] = [accounts.begin(proxy, ALICE, signal), accounts.begin(proxy, ALICE, signal)];
+    (await first)?.refused();
+    assert.equal(await second, undefined);
   });
 
   it("that is wrong is sent once by several devices of a program", async (t) => {
