@@ -64,6 +64,7 @@ const SHARED = [
   "relay",
   "sstp",
   "store-and-forward",
+  "streams",
   "transfer",
 ];
 

@@ -171,7 +171,7 @@ describe("completion", () => {
       done`;
     const ask = (lines: readonly string[]) => {
       const env = { ...process.env, HOME: at.home, ZDOTDIR: at.home };
-      const options = { encoding: "utf8", env, timeout: 60_000 } as const;
+      const options = { encoding: "utf8", env, timeout: 300_000 } as const;
       const out = execFileSync("zsh", ["-fc", driver, "zsh", at.work, ...lines], options);
       return out.split("done\n").map((rows) => rows.split("\n").filter((row) => row !== ""));
     };

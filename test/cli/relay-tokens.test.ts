@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { folder, run, runHere, start } from "./support.ts";
 
-test("relay --keys accepts a device with a token, and tells others why not", { timeout: 180_000 }, async (context) => {
+test("relay --keys accepts a device with a token, and tells others why not", { timeout: 300_000 }, async (context) => {
   const out = await folder(context);
   const file = (name: string) => join(out, name);
   const keys = await runHere(["token", "keygen", "--out", file("key.json")]);

@@ -47,7 +47,7 @@ test("other errors, and refusals over https, are believed at once", () => {
   assert.equal(new Refusals(false).judge(believed, 0), believed);
 });
 
-test("a connected device survives a proxy that forges refusals for a while", { timeout: 120_000 }, async (t) => {
+test("a connected device survives a proxy that forges refusals for a while", { timeout: 300_000 }, async (t) => {
   // Linux and macOS connect to this machine by 0.0.0.0, which does not look like it.
   const edge = await startLocalEdge({ port: 0, relayAllow: [], relayName: "0.0.0.0", dev: "1" });
   t.after(() => edge.close());

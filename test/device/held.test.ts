@@ -150,7 +150,7 @@ function driveTime(t: TestContext): (milliseconds: number) => void {
 describe("a held recipient without room for a single message", () => {
   for (const moment of ["when its session is opened", "when the message has come"]) {
     test(`is retried after 5 s, then after longer pauses, at most a minute; refused ${moment}`, {
-      timeout: 60_000,
+      timeout: 300_000,
     }, async (t) => {
       const { device, told, link } = await started(t);
       const held = suspendAt(link, "slow");
@@ -237,7 +237,7 @@ describe("a recipient held while a LongLived connection is used up", () => {
   };
   for (const [side, load] of Object.entries(loads)) {
     test(`${side}: gets its messages once and in order, including one that was partly sent`, {
-      timeout: 120_000,
+      timeout: 300_000,
     }, async (t) => {
       const relay = await ScriptedRelay.start(t);
       const edge = await startLocalEdge({ port: 0, relayAllow: [`127.0.0.1:${relay.port}`], dev: "private open" });

@@ -162,7 +162,7 @@ describe("a virtual connection ends with a reason when its object wakes to", () 
     ["a snapshot of another format, between its requests", "polling", null, other],
   ];
   for (const [what, transport, attachment, stored] of cases) {
-    it(`${what}, by ${transport}`, { timeout: 120_000 }, async () => {
+    it(`${what}, by ${transport}`, { timeout: 300_000 }, async () => {
       const address = `${fresh("woken")}/pc`;
       const lost: string[] = [];
       const onReconnect = (error: Error) => lost.push(error.message);

@@ -39,7 +39,6 @@ import {
   SessionStatusId,
   VERSION_1_6,
 } from "../../src/sstp/index.ts";
-import { runs } from "../support/long-form.ts";
 
 /** Messages that waking a mailbox is charged as here. */
 const WAKE = 7;
@@ -665,7 +664,7 @@ describe("a virtual connection whose dependencies throw", () => {
         }
         endpoint.close();
       }),
-      { numRuns: runs(300) },
+      { numRuns: 300 },
     );
     assert.ok(answered > 20 && ended > 20, `${answered} answered, ${ended} ended`);
   });

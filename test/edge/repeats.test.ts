@@ -123,7 +123,7 @@ describe("a proxy that repeats requests", () => {
   }
 
   for (const transport of ["keepalive", "polling"] as const) {
-    it(`${transport}: causes no loss and no duplicates`, { timeout: 180_000 }, async (t) => {
+    it(`${transport}: causes no loss and no duplicates`, { timeout: 300_000 }, async (t) => {
       const sender = await clientBehind(t, transport, fresh("sender"));
       const receiver = await clientBehind(t, transport, fresh("receiver"));
       const identity = /\/\/(.*)\//.exec(receiver.url)?.[1] ?? "";

@@ -117,7 +117,7 @@ for (const [what, end, reason] of ENDS) {
     before(start);
     after(stop);
 
-    it("receives nothing a minute later, and is disconnected for good", { timeout: 120_000 }, async (t) => {
+    it("receives nothing a minute later, and is disconnected for good", { timeout: 300_000 }, async (t) => {
       const reconnects: string[] = [];
       const onReconnect = (error: Error) => reconnects.push(error.message);
       const connected = await Promise.all(
@@ -148,7 +148,7 @@ for (const [what, end, reason] of ENDS) {
     before(start);
     after(stop);
 
-    it("reconnects with that", { timeout: 120_000 }, async (t) => {
+    it("reconnects with that", { timeout: 300_000 }, async (t) => {
       const address = "renewed/x";
       let token = await issued(first, { address, jti: "renewed" });
       const reconnects: string[] = [];
@@ -238,7 +238,7 @@ describe("a list that cannot be fetched", () => {
   after(stop);
 
   it("stays valid for an hour; then nobody is admitted or served until it is back", {
-    timeout: 120_000,
+    timeout: 300_000,
   }, async (t) => {
     const address = "stays/x";
     const reconnects: string[] = [];

@@ -26,7 +26,7 @@ const TIMED = 1024 * MEBI;
 const LEAST_RATE = 4 * MEBI;
 
 test(`a file of ${BYTES / MEBI} MiB passes through a mailbox of 64 MiB`, {
-  timeout: 120_000 + (BYTES / LEAST_RATE) * 1000,
+  timeout: 300_000 + (BYTES / LEAST_RATE) * 1000,
 }, async (context) => {
   const at = await folder(context);
   const { bavail, bsize } = statfsSync(at);

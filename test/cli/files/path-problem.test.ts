@@ -82,7 +82,7 @@ function saidWithoutRights(context: TestContext, folder: string, args: readonly 
   const isRoot = process.getuid?.() === 0;
   const options = {
     encoding: "utf8",
-    timeout: 60_000,
+    timeout: 300_000,
     cwd: folder,
     ...(isRoot && { uid: nobody, gid: nobody }),
   } as const;

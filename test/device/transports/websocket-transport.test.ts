@@ -159,7 +159,7 @@ describe("a WebSocket of Node", () => {
     return { transport, peer: await accepted, socket };
   }
 
-  it("answers pings, but few to an edge that does not read the answers", { timeout: 60_000 }, async (t) => {
+  it("answers pings, but few to an edge that does not read the answers", { timeout: 300_000 }, async (t) => {
     const { peer, socket } = await connected(t);
     const ponged = new Promise((resolve) => peer.once("pong", resolve));
     peer.ping("hello");
@@ -176,7 +176,7 @@ describe("a WebSocket of Node", () => {
     assert.ok(socket.writableLength < ANSWERS_AHEAD + 256 * 1024, `${socket.writableLength} bytes wait`);
   });
 
-  it("takes no message longer than the platform sends", { timeout: 60_000 }, async (t) => {
+  it("takes no message longer than the platform sends", { timeout: 300_000 }, async (t) => {
     const { transport, peer } = await connected(t);
     const socket = (peer as unknown as { readonly _socket: Socket })._socket;
     // The head of a binary message of that length.

@@ -136,7 +136,7 @@ describe("a sender whose share is used up at the far end of a link", () => {
     ["from a device of a relay to one at the edge", inwards],
   ] as const) {
     it(`${name}: only its messages over the link are held, until the far end has room`, {
-      timeout: 120_000,
+      timeout: 300_000,
     }, async (t) => {
       const way = await open(t);
       const sent = await fill(way);

@@ -14,6 +14,7 @@ import { startRelay } from "../../../src/relay/index.ts";
 import { CloseReasonId, SessionStatusId } from "../../../src/sstp/index.ts";
 import { authority } from "../../support/certificates.ts";
 import { FULL } from "../../support/long-form.ts";
+import { PATIENCE } from "../../support/sockets.ts";
 import { bodyOf, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "../mailbox/support.ts";
 import { atEdge, atRelay, edgeFor, type LinkStub, linkOf, originRelay } from "./link-support.ts";
 
@@ -72,7 +73,7 @@ describe("a link", () => {
   });
 
   it("delivers one sender's message while another's wait for hundreds of new mailboxes", {
-    timeout: 120_000,
+    timeout: 300_000,
   }, async (t) => {
     const relay = await originRelay(t);
     const edge = await edgeFor(t, [relay.port]);
@@ -226,7 +227,7 @@ describe("a link", () => {
     const bob = await atRelay(t, relay.port, "bob/pc");
     const carol = await atEdge(t, edge, "carol/pc");
     await carol.send(`bob/pc@127.0.0.1:${relay.port}`, "to bob");
-    assert.equal((await receive(bob, 1, 10_000))[0]?.text(), "to bob");
+    assert.equal((await receive(bob, 1))[0]?.text(), "to bob");
     assert.equal((await outbox.status()).dropped.RefusedByPeer, 0);
   });
 
@@ -250,7 +251,7 @@ describe("a link", () => {
   });
 
   it("is opened by the next way when one is blocked, including HTTP, and remembers the way that works", {
-    timeout: 180_000,
+    timeout: 300_000,
   }, async (t) => {
     // The other edge is the relay: its port speaks only HTTP.
     const there = await startEdge(t, { relayName: "127.0.0.1", relayAllow: ["localhost:7"], linkWays: "sstp:7" });
@@ -341,7 +342,7 @@ describe("a link", () => {
         env: { ...process.env, ...env },
       });
     const [trusted, strange] = await Promise.all([
-      run({ NODE_EXTRA_CA_CERTS: join(folder, "ca.pem") }, 20_000),
+      run({ NODE_EXTRA_CA_CERTS: join(folder, "ca.pem") }, PATIENCE),
       run({ NODE_EXTRA_CA_CERTS: "" }, 3000),
     ]);
     assert.equal(trusted.stdout.trim(), "by TLS");

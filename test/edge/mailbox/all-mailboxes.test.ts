@@ -30,7 +30,7 @@ async function filled(t: Parameters<typeof startEdge>[0]) {
 }
 
 describe("a sender whose messages wait in many mailboxes", () => {
-  it("is refused by one more, until a recipient has fetched", { timeout: 120_000 }, async (t) => {
+  it("is refused by one more, until a recipient has fetched", { timeout: 300_000 }, async (t) => {
     const { edge, alice, account, to, mailbox } = await filled(t);
     assert.equal((await account.status()).reserved, SENDER);
     const late = `${fresh("fred")}/pc`;
@@ -51,7 +51,7 @@ describe("a sender whose messages wait in many mailboxes", () => {
     await alice.send(late, "room");
   });
 
-  it("goes on sending to recipients that drain", { timeout: 120_000 }, async (t) => {
+  it("goes on sending to recipients that drain", { timeout: 300_000 }, async (t) => {
     const { edge, alice } = await filled(t);
     const henry = `${fresh("henry")}/pc`;
     const reader = await connect(edge, henry, "websocket");
@@ -61,7 +61,7 @@ describe("a sender whose messages wait in many mailboxes", () => {
     assert.equal((await taken).length, 10);
   });
 
-  it("is told of what recipients leave behind that were connected", { timeout: 120_000 }, async (t) => {
+  it("is told of what recipients leave behind that were connected", { timeout: 300_000 }, async (t) => {
     const { edge, alice, account, to, mailbox } = await filled(t);
     const before = (await account.status()).reserved;
     const idle = `${fresh("ida")}/pc`;

@@ -65,7 +65,7 @@ describe("the mailbox of an identity", () => {
     assert.equal((await receive(first, 1))[0]?.text(), "for the first");
   });
 
-  it("returns to a device that hibernated meanwhile, skipping one that is gone", { timeout: 180_000 }, async (t) => {
+  it("returns to a device that hibernated meanwhile, skipping one that is gone", { timeout: 300_000 }, async (t) => {
     const sender = await device(t, "alice/slept", "websocket");
     const first = await device(t, "pia/first", "websocket");
     const tunnel = await consumerOf("grooveIdentity://pia");
@@ -85,7 +85,7 @@ describe("the mailbox of an identity", () => {
 });
 
 describe("after eviction", () => {
-  it("a mailbox continues when its consumer acknowledges, and resends nothing", { timeout: 180_000 }, async (t) => {
+  it("a mailbox continues when its consumer acknowledges, and resends nothing", { timeout: 300_000 }, async (t) => {
     const receiver = await RawClient.open(edge, "websocket", "grooveDevice://rosa/pc");
     t.after(async () => receiver.close());
     const sender = await device(t, "alice/watch", "websocket");
@@ -118,7 +118,7 @@ describe("after eviction", () => {
     );
   });
 
-  it("a silent Polling device keeps its connection", { timeout: 180_000 }, async (t) => {
+  it("a silent Polling device keeps its connection", { timeout: 300_000 }, async (t) => {
     const lost: string[] = [];
     await device(t, "sam/pc", "polling", { onReconnect: (error) => lost.push(error.message) });
     const tunnel = await consumerOf("grooveDevice://sam/pc");
@@ -171,7 +171,7 @@ describe("a KeepAlive device that pauses its requests", () => {
     ["vera", "with a message on its way"],
     ["wanda", "with nothing on its way"],
   ] as const) {
-    it(`keeps its connection, ${message}, while its object hibernates`, { timeout: 180_000 }, async (t) => {
+    it(`keeps its connection, ${message}, while its object hibernates`, { timeout: 300_000 }, async (t) => {
       const way = await slowWay(t, "up");
       const lost: string[] = [];
       const slow = await connect({ ...edge, url: way.url }, `${name}/pc`, "keepalive", {
@@ -209,7 +209,7 @@ describe("a KeepAlive device that pauses its requests", () => {
 
 describe("a device with a backlog that is replaced by another", () => {
   for (const transport of TRANSPORTS) {
-    it(`is told over ${transport}`, { timeout: 180_000 }, async (t) => {
+    it(`is told over ${transport}`, { timeout: 300_000 }, async (t) => {
       const address = `xenia-${transport}/pc`;
       const way = await slowWay(t, "down");
       const lost: string[] = [];
@@ -239,7 +239,7 @@ describe("a device with a backlog that is replaced by another", () => {
 });
 
 describe("a message that exceeds its device's size limit", () => {
-  it("waits, and those before and after it are delivered on the same connection", { timeout: 180_000 }, async (t) => {
+  it("waits, and those before and after it are delivered on the same connection", { timeout: 300_000 }, async (t) => {
     const sender = await device(t, "alice/refused", "websocket");
     await sender.send("tom/pc", "before");
     await sender.send("tom/pc", bodyOf(50_000, "too long"));
@@ -257,7 +257,7 @@ describe("a message that exceeds its device's size limit", () => {
     assert.deepEqual([messages, dropped.RefusedByPeer, lost], [1, 0, []]);
   });
 
-  it("is kept for a device with a higher limit", { timeout: 180_000 }, async (t) => {
+  it("is kept for a device with a higher limit", { timeout: 300_000 }, async (t) => {
     const sender = await device(t, "alice/larger", "websocket");
     await sender.send("una/pc", bodyOf(50_000, "long"));
     const small = await device(t, "una/pc", "websocket", { messageLimit: 10_000 });
@@ -271,7 +271,7 @@ describe("a message that exceeds its device's size limit", () => {
 
 describe("a resource that a device refuses", () => {
   it("is counted once per message, and each message waits for a device that accepts it", {
-    timeout: 180_000,
+    timeout: 300_000,
   }, async (t) => {
     const sender = await device(t, "alice/player", "websocket");
     await sender.send("vic/pc", "for a program that is not there", { resource: "chess" });

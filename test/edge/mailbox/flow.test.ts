@@ -62,7 +62,7 @@ async function fill(from: Awaited<ReturnType<typeof sender>>, to: string): Promi
 describe("a sender that has used up its share", () => {
   for (const transport of TRANSPORTS) {
     it(`waits while others continue, and resumes when half is free, over ${transport}`, {
-      timeout: 120_000,
+      timeout: 300_000,
     }, async () => {
       const [name, to] = [fresh("alice"), `${fresh("bob")}/pc`];
       const from = await sender(`${name}/pc`, { transport });
@@ -170,7 +170,7 @@ describe("a sender that has used up its share", () => {
   });
 
   it("continues after its LongLived connections were used up and replaced while it was suspended", {
-    timeout: 120_000,
+    timeout: 300_000,
   }, async () => {
     const [to, beside] = [`${fresh("bob")}/pc`, `${fresh("carol")}/pc`];
     const messageLimit = 256 * 1024;
@@ -255,7 +255,7 @@ describe("a sender that ignores its suspension", () => {
 });
 
 it("a recipient that reads receives many times the quota, and nothing is refused", {
-  timeout: 180_000,
+  timeout: 300_000,
 }, async (t) => {
   const edge = await startEdge(t, { quota: "octets=16MiB" });
   const alice = await connect(edge, "alice/pc", "websocket");

@@ -72,7 +72,7 @@ function assertWithin(what: string, actual: number, limit: number): void {
 
 describe("octets and messages", () => {
   for (const transport of ["websocket", "longlived", "keepalive"] satisfies TransportName[]) {
-    it(`are limited to their rates over ${transport}, without slowing others`, { timeout: 180_000 }, async (t) => {
+    it(`are limited to their rates over ${transport}, without slowing others`, { timeout: 300_000 }, async (t) => {
       const [big, small, other] = await Promise.all(
         ["big", "small", "other"].map((name) => connect(edge, `${fresh(name)}/pc`, transport)),
       );
@@ -165,7 +165,7 @@ describe("octets and messages", () => {
 describe("virtual connections", () => {
   for (const transport of TRANSPORTS) {
     it(`beyond a minute's share get TryLater with a time over ${transport}, and are accepted then`, {
-      timeout: 180_000,
+      timeout: 300_000,
     }, async (t) => {
       const address = `${fresh("hasty")}/pc`;
       const meter = await meterOfAddress(address);
@@ -236,7 +236,7 @@ describe("virtual connections", () => {
   });
 
   it("that vanished are forgotten, and live ones are not", {
-    timeout: 180_000,
+    timeout: 300_000,
   }, async (t) => {
     const state = await mkdtemp(join(tmpdir(), "grooveway-limits-"));
     t.after(() => rm(state, { recursive: true, force: true }));

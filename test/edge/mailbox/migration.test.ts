@@ -93,7 +93,7 @@ describe("a mailbox of the first schema", () => {
 });
 
 describe("a state folder of the first release", () => {
-  it("is read by this release: waiting messages are delivered", { timeout: 120_000 }, async (t) => {
+  it("is read by this release: waiting messages are delivered", { timeout: 300_000 }, async (t) => {
     const state = mkdtempSync(join(tmpdir(), "grooveway-"));
     const first = await startEdge(t, { state });
     const sender = await connect(first, "alice/laptop", "websocket");
@@ -131,7 +131,7 @@ describe("a state folder of the first release", () => {
 });
 
 describe("a state folder of a later release", () => {
-  it("is left alone, with a reason, and the other mailboxes work", { timeout: 120_000 }, async (t) => {
+  it("is left alone, with a reason, and the other mailboxes work", { timeout: 300_000 }, async (t) => {
     const state = mkdtempSync(join(tmpdir(), "grooveway-"));
     const first = await startEdge(t, { state });
     const sender = await connect(first, "alice/pc", "websocket", { receive: false });

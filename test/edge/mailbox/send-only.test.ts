@@ -20,7 +20,7 @@ describe("connections that only send", () => {
   });
 
   for (const transport of TRANSPORTS) {
-    it(`leave the connection that receives with their address alone (${transport})`, { timeout: 180_000 }, async () => {
+    it(`leave the connection that receives with their address alone (${transport})`, { timeout: 300_000 }, async () => {
       const identity = fresh("own");
       const address = `${identity}/pc`;
       const lost: string[] = [];

@@ -94,7 +94,7 @@ describe("the edge as relay", () => {
   });
 
   it("limits a sender of maximum-length messages to its share, and delivers all of them", {
-    timeout: 180_000,
+    timeout: 300_000,
   }, async (t) => {
     let held = 0;
     const sender = await device(t, "alice/four", "websocket", {
@@ -250,7 +250,7 @@ describe("the edge as relay", () => {
     assert.equal(MessageFlag.DoNotDeliverIfOffline, 1);
   });
 
-  it("refuses only a message too large for an object", { timeout: 180_000 }, async (t) => {
+  it("refuses only a message too large for an object", { timeout: 300_000 }, async (t) => {
     const sender = await RawClient.open(edge, "websocket", "grooveDevice://alice/long");
     t.after(() => sender.close());
     const session = await sender.session("message", "grooveIdentity://jack");
@@ -312,7 +312,7 @@ describe("the edge as relay", () => {
   });
 
   it("throttles a device that sends faster than mailboxes write, without breaking its connection", {
-    timeout: 180_000,
+    timeout: 300_000,
   }, async (t) => {
     for (const transport of ["websocket", "longlived"] as const) {
       const lost: string[] = [];
@@ -334,7 +334,7 @@ function refusedBy(code: string): (error: unknown) => boolean {
 
 describe("an edge restart", () => {
   it("keeps mailboxes with a state folder, without finished messages", {
-    timeout: 180_000,
+    timeout: 300_000,
   }, async (t) => {
     const state = await mkdtemp(join(tmpdir(), "grooveway-test-"));
     t.after(() => rm(state, { recursive: true, force: true }));

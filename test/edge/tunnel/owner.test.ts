@@ -108,7 +108,7 @@ describe("a virtual connection", () => {
 
   for (const transport of TRANSPORTS) {
     it(`over ${transport} survives strangers that try its GUID, even across hibernation`, {
-      timeout: 180_000,
+      timeout: 300_000,
     }, async (t) => {
       const address = `owner-${transport}/x`;
       const lost: string[] = [];
@@ -233,7 +233,7 @@ describe("a token that expires while its device is connected", { concurrency: tr
   /** Enough seconds for all these devices to connect at once on a busy machine. */
   const soon = () => Math.floor((Date.now() - CLOCK_TOLERANCE) / 1000) + 10;
   for (const [way, { transport, relay: through }] of WAYS) {
-    it(`over ${way} ends the connection, and an old token opens no other`, { timeout: 180_000 }, async (t) => {
+    it(`over ${way} ends the connection, and an old token opens no other`, { timeout: 300_000 }, async (t) => {
       const address = `short-${way.replaceAll(" ", "-")}/x`;
       const lost: string[] = [];
       const short = await device(t, {
@@ -250,7 +250,7 @@ describe("a token that expires while its device is connected", { concurrency: tr
     });
   }
 
-  it("is replaced by one that the device gets", { timeout: 180_000 }, async (t) => {
+  it("is replaced by one that the device gets", { timeout: 300_000 }, async (t) => {
     let given = 0;
     const renewing = await device(t, {
       address: "renewing/x",
@@ -266,7 +266,7 @@ describe("a token that expires while its device is connected", { concurrency: tr
     await renewing.send("renewing/x", "with the second");
   });
 
-  it("that was sent in Connect ends the connection as well", { timeout: 180_000 }, async (t) => {
+  it("that was sent in Connect ends the connection as well", { timeout: 300_000 }, async (t) => {
     const raw = new RawClient(edge, "websocket", "grooveDevice://short-raw/x");
     t.after(() => raw.close());
     raw.connect(AUDIENCE, await issue({ address: "short-raw/x", exp: soon() }));
