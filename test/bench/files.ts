@@ -23,7 +23,7 @@ const ENTRY = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.ur
 const TYPE_CACHE = fileURLToPath(new URL("../support/type-cache.js", import.meta.url));
 
 /** Threads for files, and so also for the bare disk: what the command takes. */
-const THREADS = "16";
+const THREADS = "8";
 
 /** A round that takes longer has lost something. */
 const PATIENCE = 300_000;

@@ -92,7 +92,7 @@ test("files are synced by more threads than Node's four, or as many as the user 
     console.log(${threads} - before);`;
   await writeFile(join(compiled, "../../../dist/cli/main.js"), program);
   for (const [given, expected] of [
-    [undefined, "16\n"],
+    [undefined, "8\n"],
     ["3", "3\n"],
   ] as const) {
     const { UV_THREADPOOL_SIZE: _, ...env } = process.env;

@@ -101,7 +101,7 @@ export const HOLD_FLIGHT_OCTETS = 1024 * 1024;
 /** Overhead of a message in a backlog, so that empty messages count too. */
 export const HOLD_MESSAGE = 256;
 
-/** The most unconfirmed data in flight to a WebSocket device that answers marks: as much as a mailbox sends ahead. */
+/** The most unconfirmed data in flight to a WebSocket device that answers marks: the window of every mailbox. */
 export const WINDOW_OCTETS = 1024 * 1024;
 
 /** Data between two marks: a small part of the window, and one mark for hundreds of messages. */
