@@ -33,8 +33,8 @@ export interface Sides {
   readonly down: boolean;
 }
 
-/** Attempts to warm up: a box may end connections until bodies are as small as it takes them, from 4 MiB to 512 KiB. */
-const WARM_UPS = 4;
+/** Attempts to warm up: a box may end connections until bodies are as small as it takes them, from 4 MiB to 128 KiB. */
+const WARM_UPS = 6;
 
 let lastId = 0;
 
