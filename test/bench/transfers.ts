@@ -79,7 +79,8 @@ function roundOf(received: Received, written?: number): Round {
   return { value: rate, count: Math.round(octets / BLOCK), lost: lost + tail, duplicated };
 }
 
-function within<T>(patience: number, promise: Promise<T>): Promise<T> {
+/** Rejects if a promise is not settled after so many milliseconds. */
+export function within<T>(patience: number, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`not over after ${patience / 1000} s`)), patience);
