@@ -377,7 +377,8 @@ function waysOf({ box, relay, engine, httptunnel }: Place): NamedWay[] {
   const passed = PASSED.map((transport): NamedWay => {
     const options = { transport, relay, edge: EDGE, contentLength: MAX_CONTENT_LENGTH };
     const way = { kind: "transport", options } as const;
-    return { name: `${NAMES[transport]}${stops(transport)}`, way, load, against: PEERS };
+    const name = `${NAMES[transport]}${stops(transport)}`;
+    return { name, way, load, against: PEERS, learns: transport !== "longlived" };
   });
   const messages = MEASURED.map((transport): NamedWay => {
     const way = { kind: "device", options: { ...DEVICE, transport }, to: MESSENGER } as const;
@@ -489,7 +490,8 @@ function sectionOf(box: Box, down: boolean, figures: readonly Figure[]): Section
     ],
     notes: [
       "Without `messages`: octets to a relay behind the edge. `messages`: 64 KiB each, to a device; the edge stores each one.",
-      "Squid 5 ends a connection on which more comes than the server behind it reads at once: LongLived and httptunnel suffer.",
+      "Squid 5 ends a connection on which more comes than the server behind it reads at once: LongLived and httptunnel suffer,",
+      "and the bodies of KeepAlive become as small as it takes them, which a device remembers for its network.",
       "engine.io stores nothing. httptunnel's client is a program with a TCP entrance.",
     ],
   };
