@@ -152,11 +152,14 @@ serve({
       socket.on("message", (data) => socket.send(data));
     }),
 
-  /** engine.io's server on all addresses, whose messages are commands and blocks. */
+  /** engine.io's server on all addresses, whose messages are commands and blocks, or text that it sends back. */
   engineBlocks: () =>
     engineServer("0.0.0.0", ["polling", "websocket"], (socket) => {
       const take = followMessages(writerToEngine(socket), () => socket.readyState !== "open");
-      socket.on("message", (data) => take(octetsOf(data)));
+      socket.on("message", (data) => {
+        if (typeof data === "string") socket.send(data);
+        else take(octetsOf(data));
+      });
     }),
 
   /** A device whose messages are commands and blocks, which it takes from any number of senders. */

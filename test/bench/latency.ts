@@ -3,15 +3,9 @@ import type { DeviceOptions, TransportName } from "../../src/device/index.ts";
 import { Child } from "../support/rpc.ts";
 import { startEdge } from "./edges.ts";
 import type { Way } from "./lines.ts";
+import type { Trips } from "./near.ts";
 import { installPackages } from "./peers.ts";
 import { alternate, type Contender, figureOf, intact, quantile, type Section, short } from "./report.ts";
-
-/** Measurements of the near side. */
-interface Trips {
-  readonly samples: readonly number[];
-  readonly lost: number;
-  readonly duplicated: number;
-}
 
 const ENGINE = "engine.io 6.6.12, polling";
 const NAMES = {
@@ -125,7 +119,7 @@ class Bench {
 
   async engine(port: number): Promise<Contender> {
     const id = this.#id();
-    await this.#near.call("openEngine", { port, id });
+    await this.#near.call("openEngine", { url: `http://127.0.0.1:${port}`, transport: "polling", id });
     return this.#contender(ENGINE, id, ["bare TCP"]);
   }
 

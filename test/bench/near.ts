@@ -10,7 +10,7 @@ import { Device, type DeviceOptions } from "../../src/device/index.ts";
 import { serve } from "../support/rpc.ts";
 import { formatCommand, pour, READY, type Received, Receiver, type Write } from "./blocks.ts";
 import { type Line, openLine, type Way } from "./lines.ts";
-import { engineClient } from "./peers.ts";
+import { type EngineTransport, engineClient } from "./peers.ts";
 
 /** Octets of the messages whose round trip is measured. */
 export const MESSAGE = 100;
@@ -127,9 +127,9 @@ serve({
     pinging.ping = { send: (message) => void device.send(to, message), close: () => void device.close() };
   },
 
-  async openEngine({ port, id }: { port: number; id: number }) {
+  async openEngine({ url, transport, id }: { url: string; transport: EngineTransport; id: number }) {
     const pinging = pingingOf(id);
-    const client = await engineClient(`http://127.0.0.1:${port}`, "polling", (message) =>
+    const client = await engineClient(url, transport, (message) =>
       pinging.back(Number.parseInt(Buffer.from(message).toString(), 10)),
     );
     pinging.ping = {

@@ -12,9 +12,20 @@ import type { ConnectArgument, Connected } from "../networks/peer.ts";
 import { NETWORKS, optionsOf, type Row } from "../networks/table.ts";
 import { Child } from "../support/rpc.ts";
 import type { Way } from "./lines.ts";
+import type { Trips } from "./near.ts";
 import { type EngineTransport, httptunnelPrograms, installPackages } from "./peers.ts";
-import { alternate, type Contender, type Figure, figureOf, type Goal, intact, type Section, short } from "./report.ts";
-import { type Load, type NamedWay, QUICK, transfer } from "./transfers.ts";
+import {
+  alternate,
+  type Contender,
+  type Figure,
+  figureOf,
+  type Goal,
+  intact,
+  quantile,
+  type Section,
+  short,
+} from "./report.ts";
+import { type Load, type NamedWay, QUICK, transfer, within } from "./transfers.ts";
 
 export async function networks(quick: boolean): Promise<Section[]> {
   const why = reasonOf(whyNot([], true));
@@ -334,6 +345,7 @@ async function ratesThrough(
       );
       sections.push(sectionOf(box, down, await alternate(contenders, quick ? 2 : 5)));
     }
+    sections.push(tripsSection(box, await alternate(tripsOf(place), quick ? 2 : 5)));
     return sections;
   } finally {
     await near.end();
@@ -365,7 +377,8 @@ function waysOf({ box, relay, engine, httptunnel }: Place): NamedWay[] {
   const passed = PASSED.map((transport): NamedWay => {
     const options = { transport, relay, edge: EDGE, contentLength: MAX_CONTENT_LENGTH };
     const way = { kind: "transport", options } as const;
-    return { name: `${NAMES[transport]}${stops(transport)}`, way, load, against: PEERS };
+    const name = `${NAMES[transport]}${stops(transport)}`;
+    return { name, way, load, against: PEERS, learns: transport !== "longlived" };
   });
   const messages = MEASURED.map((transport): NamedWay => {
     const way = { kind: "device", options: { ...DEVICE, transport }, to: MESSENGER } as const;
@@ -386,6 +399,67 @@ function waysOf({ box, relay, engine, httptunnel }: Place): NamedWay[] {
     ),
     peer(HTTPTUNNEL, { kind: "tcp", port: httptunnel.port }, httptunnel.missing),
   ];
+}
+
+/** Round trips of a message of 100 octets, one at a time, on one connection of each. */
+function tripsOf({ box, near, relay, engine, httptunnel }: Place): Contender[] {
+  const echo = (name: string, way: Way, missing?: string) =>
+    trips(near, name, (id) => near.call("openEcho", { way, id }), missing);
+  return [
+    ...PASSED.map((transport) => {
+      const name = `${NAMES[transport]}${box.stops.includes(transport) ? STOPPED : ""}`;
+      const options = { transport, relay, edge: EDGE, contentLength: MAX_CONTENT_LENGTH };
+      return { ...echo(name, { kind: "transport", options }), against: PEERS };
+    }),
+    ...ENGINE_TRANSPORTS.map((transport) =>
+      trips(
+        near,
+        ENGINE[transport],
+        (id) => near.call("openEngine", { url: engine.url, transport, id }),
+        engine.missing,
+      ),
+    ),
+    echo(HTTPTUNNEL, { kind: "tcp", port: httptunnel.port }, httptunnel.missing),
+  ];
+}
+
+/** Counts the connections for round trips. */
+let connections = 0;
+
+function trips(
+  near: Child,
+  name: string,
+  open: (id: number) => Promise<unknown>,
+  skipped: string | undefined,
+): Contender {
+  connections += 1;
+  const id = connections;
+  let opening: Promise<unknown> | undefined;
+  return {
+    name,
+    against: [],
+    skipped,
+    async round(warm) {
+      opening ??= open(id);
+      await within(ROUND_PATIENCE, opening);
+      const asked = { id, count: warm ? 20 : 100, milliseconds: LOAD.milliseconds };
+      const { samples, lost, duplicated } = await within(ROUND_PATIENCE, near.call<Trips>("ping", asked));
+      if (samples.length === 0) throw new Error("no message came back");
+      return { value: quantile(samples, 0.5), samples, count: samples.length, lost, duplicated };
+    },
+  };
+}
+
+function tripsSection(box: Box, figures: readonly Figure[]): Section {
+  const ours = figures.filter(({ name }) => !PEERS.includes(name) && !name.endsWith(STOPPED));
+  return {
+    name: `round trip of 100 octets through ${box.name}`,
+    unit: "ms",
+    counted: "samples",
+    figures,
+    goals: [intact(ours)],
+    notes: ["Ours go to an echo behind the edge; engine.io's server answers itself."],
+  };
 }
 
 function sectionOf(box: Box, down: boolean, figures: readonly Figure[]): Section {
@@ -416,7 +490,8 @@ function sectionOf(box: Box, down: boolean, figures: readonly Figure[]): Section
     ],
     notes: [
       "Without `messages`: octets to a relay behind the edge. `messages`: 64 KiB each, to a device; the edge stores each one.",
-      "Squid 5 ends a connection on which more comes than the server behind it reads at once: LongLived and httptunnel suffer.",
+      "Squid 5 ends a connection on which more comes than the server behind it reads at once: LongLived and httptunnel suffer,",
+      "and the bodies of KeepAlive become as small as it takes them, which a device remembers for its network.",
       "engine.io stores nothing. httptunnel's client is a program with a TCP entrance.",
     ],
   };

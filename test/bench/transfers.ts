@@ -24,6 +24,8 @@ export interface NamedWay {
   readonly load: Load;
   readonly against: readonly string[];
   readonly skipped?: string;
+  /** Whether its bodies become smaller when its connection ends within one: then the round begins again. */
+  readonly learns?: boolean;
 }
 
 /** The two sides, and whether blocks go from the far one to the near one. */
@@ -33,15 +35,15 @@ export interface Sides {
   readonly down: boolean;
 }
 
-/** Attempts to warm up: a box may end connections until bodies are as small as it takes them, from 4 MiB to 512 KiB. */
-const WARM_UPS = 4;
+/** How often a round begins again: a box may end connections until bodies are no longer 4 MiB, but 128 KiB. */
+const ATTEMPTS = 6;
 
 let lastId = 0;
 
 /** @param patience how long a round may take, in milliseconds */
 export function transfer(
   { near, far, down }: Sides,
-  { name, way, load, against, skipped }: NamedWay,
+  { name, way, load, against, skipped, learns = false }: NamedWay,
   patience = PATIENCE,
 ): Contender {
   const once = async ({ size, milliseconds }: Load): Promise<Round> => {
@@ -60,12 +62,11 @@ export function transfer(
     against,
     skipped,
     async round(warm) {
-      if (!warm) return once(load);
       for (let attempt = 1; ; attempt += 1) {
         try {
-          return await once(WARM);
+          return await once(warm ? WARM : load);
         } catch (error) {
-          if (attempt === WARM_UPS) throw error;
+          if (!learns || attempt === ATTEMPTS) throw error;
         }
       }
     },
@@ -79,7 +80,8 @@ function roundOf(received: Received, written?: number): Round {
   return { value: rate, count: Math.round(octets / BLOCK), lost: lost + tail, duplicated };
 }
 
-function within<T>(patience: number, promise: Promise<T>): Promise<T> {
+/** Rejects if a promise is not settled after so many milliseconds. */
+export function within<T>(patience: number, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`not over after ${patience / 1000} s`)), patience);
