@@ -356,6 +356,22 @@ describe("acknowledgements", () => {
   });
 });
 
+describe("an outage", () => {
+  it("is not measured as a round trip", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("a"));
+    pair.give(pair.responder, pair.take(pair.initiator));
+    pair.now += 300_000;
+    for (const { channel } of pair.ends) {
+      channel.detach(pair.now);
+      channel.attach(pair.now);
+    }
+    pair.settle();
+    assert.ok(pair.initiator.channel.roundTrip < 100);
+  });
+});
+
 describe("a lost record", () => {
   it("is noticed by the next one, and sent again octet for octet", () => {
     const pair = connected();
