@@ -410,6 +410,22 @@ describe("a lost record", () => {
     assert.equal(text(pair.readAll(pair.responder, id).octets), "last");
   });
 
+  it("at the end is noticed though the one before was acknowledged", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.wait(1000);
+    pair.initiator.channel.write(id, bytes("a"));
+    const first = pair.take(pair.initiator);
+    pair.initiator.channel.write(id, bytes("b"));
+    pair.take(pair.initiator);
+    pair.give(pair.responder, first);
+    pair.now += ACKNOWLEDGE_AFTER;
+    pair.responder.channel.advance(pair.now);
+    pair.give(pair.initiator, pair.take(pair.responder));
+    pair.wait(3 * PROBE_AFTER);
+    assert.equal(text(pair.readAll(pair.responder, id).octets), "ab");
+  });
+
   it("that asks for others is replaced by another", () => {
     const pair = connected();
     const id = pair.stream();
