@@ -156,7 +156,7 @@ export class StreamChannel {
   #events: ChannelEvent[] = [];
   #ended: Ended | undefined;
   /** The last packets of an ended channel. */
-  #final: Uint8Array[] = [];
+  #closing: Uint8Array[] = [];
   #now: number;
   readonly #stats = { old: 0, gaps: 0, ignored: 0, resent: 0 };
 
@@ -205,6 +205,7 @@ export class StreamChannel {
     return this.#roundTrip ?? FIRST_ROUND_TRIP;
   }
 
+  /** What was counted so far. */
   get stats(): ChannelStats {
     return { ...this.#stats };
   }
@@ -282,7 +283,7 @@ export class StreamChannel {
   /** Whether `output` would return anything. */
   get isPending(): boolean {
     if (!this.#isAttached) return false;
-    if (this.#ended !== undefined) return this.#final.length > 0;
+    if (this.#ended !== undefined) return this.#closing.length > 0;
     if (this.#handshakeDue) return true;
     if (!this.#maySeal) return false;
     if (this.#resumeDue) return !this.#isCrowded;
@@ -415,7 +416,7 @@ export class StreamChannel {
   }
 
   #nextPacket(): Uint8Array | undefined {
-    if (this.#ended !== undefined) return this.#final.shift();
+    if (this.#ended !== undefined) return this.#closing.shift();
     if (this.#handshakeDue) {
       this.#handshakeDue = false;
       if (this.#initiator && this.#probeAt === Number.POSITIVE_INFINITY) this.#probeAt = this.#now + this.#probeTime();
@@ -697,7 +698,7 @@ export class StreamChannel {
     return this.#silentSince + (this.#agreement?.resumeTime ?? 0);
   }
 
-  // -------------------------------------------------------------------------------------------------- life and death
+  // ---------------------------------------------------------------------------------------------- beginning and end
 
   #add(id: number, isProposed: boolean): Stream {
     const stream = new Stream(id, new ReceiveWindow(this.#options.pool, this.#now), isProposed);
@@ -709,7 +710,6 @@ export class StreamChannel {
     this.#streams.delete(stream.id);
     this.#ready.delete(stream);
     this.#credits.delete(stream);
-    stream.unsent.clear();
     stream.window.close();
   }
 
@@ -739,7 +739,7 @@ export class StreamChannel {
 
   #finish(reason: Reason, by: Ended["by"]): void {
     if (this.#ended !== undefined) return;
-    if (by === "self") this.#final = this.#lastWords(reason);
+    if (by === "self") this.#closing = this.#closingPackets(reason);
     this.#ended = { reason, by };
     for (const stream of this.#streams.values()) {
       // Nothing is missing but that the application reads what has arrived.
@@ -753,7 +753,7 @@ export class StreamChannel {
   }
 
   /** Tells the peer why: sealed, once there are keys. */
-  #lastWords(reason: Reason): Uint8Array[] {
+  #closingPackets(reason: Reason): Uint8Array[] {
     if (this.#sealer === undefined) return [encodeNotice(this.route, reason)];
     const { message } = this.#handshake;
     const handshake = this.#handshakeDue && message !== undefined ? [encodePacket(this.route, message)] : [];

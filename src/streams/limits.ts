@@ -61,10 +61,7 @@ export const ACKNOWLEDGE_OCTETS = 128 * 1024;
 /** Round trip assumed before the first is measured: a guess between a continent and a poll. */
 export const FIRST_ROUND_TRIP = 200;
 
-/**
- * Round trip, in the growth of windows, of paths that are shorter: a batch may wait as long on either side, and 20 MB/s
- * are worth more than 400 KiB of memory.
- */
+/** The least round trip that windows reckon with: programs read in bursts, and wait some milliseconds between them. */
 export const LEAST_ROUND_TRIP = 10;
 
 /** The least time without acknowledgement before the peer is asked. A lost batch is rare, a busy edge is not. */

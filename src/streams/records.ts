@@ -43,11 +43,9 @@ export class Sealer {
 
   /** Opens a record into new memory; undefined if it is forged. It may have any number from the last `reach` on. */
   open(number: number, sealed: Uint8Array): Uint8Array | undefined {
-    const nonce = nonceOf(this.#suite, number);
-    const ahead = epochOf(number) - this.#epoch;
-    if (ahead === 0) return this.#cipher.open(nonce, NOTHING, sealed);
     // A peer keeps fewer records than one key seals, so it is at most one key ahead.
-    return ahead === 1 ? this.#suite.cipher(this.#next()).open(nonce, NOTHING, sealed) : undefined;
+    const cipher = epochOf(number) === this.#epoch ? this.#cipher : this.#suite.cipher(this.#next());
+    return cipher.open(nonceOf(this.#suite, number), NOTHING, sealed);
   }
 
   /** Forgets the keys of earlier records. */

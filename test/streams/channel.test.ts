@@ -356,6 +356,22 @@ describe("acknowledgements", () => {
   });
 });
 
+describe("an outage", () => {
+  it("is not measured as a round trip", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.initiator.channel.write(id, bytes("a"));
+    pair.give(pair.responder, pair.take(pair.initiator));
+    pair.now += 300_000;
+    for (const { channel } of pair.ends) {
+      channel.detach(pair.now);
+      channel.attach(pair.now);
+    }
+    pair.settle();
+    assert.ok(pair.initiator.channel.roundTrip < 100);
+  });
+});
+
 describe("a lost record", () => {
   it("is noticed by the next one, and sent again octet for octet", () => {
     const pair = connected();
@@ -392,6 +408,22 @@ describe("a lost record", () => {
     pair.take(pair.initiator);
     pair.wait(2 * PROBE_AFTER);
     assert.equal(text(pair.readAll(pair.responder, id).octets), "last");
+  });
+
+  it("at the end is noticed though the one before was acknowledged", () => {
+    const pair = connected();
+    const id = pair.stream();
+    pair.wait(1000);
+    pair.initiator.channel.write(id, bytes("a"));
+    const first = pair.take(pair.initiator);
+    pair.initiator.channel.write(id, bytes("b"));
+    pair.take(pair.initiator);
+    pair.give(pair.responder, first);
+    pair.now += ACKNOWLEDGE_AFTER;
+    pair.responder.channel.advance(pair.now);
+    pair.give(pair.initiator, pair.take(pair.responder));
+    pair.wait(3 * PROBE_AFTER);
+    assert.equal(text(pair.readAll(pair.responder, id).octets), "ab");
   });
 
   it("that asks for others is replaced by another", () => {

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { Handshake } from "../../src/streams/handshake.ts";
 import type { ChannelOptions } from "../../src/streams/index.ts";
 import { AES_GCM, CHACHA_POLY, CreditPool, publicKeyOf } from "../../src/streams/index.ts";
-import { HANDSHAKE_TIME, PROBE_AFTER } from "../../src/streams/limits.ts";
+import { HANDSHAKE_TIME, PROBE_AFTER, RESUME_LIMIT } from "../../src/streams/limits.ts";
+import { NoiseHandshake } from "../../src/streams/noise.ts";
 import { encodePacket, isHello, KIND } from "../../src/streams/packet.ts";
+import { Violation } from "../../src/streams/reasons.ts";
 import { NODE_AES_GCM } from "./node-ciphers.ts";
 import {
   bodyOf,
@@ -121,6 +124,41 @@ describe("a handshake", () => {
   it("uses the initiator's suite", () => {
     const pair = connected({ suites: [NODE_AES_GCM] }, { suites: [CHACHA_POLY, AES_GCM] });
     assert.equal(talk(pair), "hello");
+  });
+});
+
+describe("an initiator", () => {
+  /** What it makes of an answer with this payload. */
+  function answered(payload: Uint8Array): Handshake {
+    const agreed = ["grooveway streams 1", "ChaChaPoly", false, "alice/laptop", "office/desk"];
+    const responder = new NoiseHandshake({
+      pattern: "IK",
+      initiator: false,
+      suite: CHACHA_POLY,
+      prologue: bytes(JSON.stringify(agreed)),
+      staticSecret: RESPONDER_SECRET,
+      ephemeralSecret: secret(8),
+    });
+    const handshake = new Handshake(initiatorOptions());
+    responder.read(handshake.message?.subarray(3) ?? new Uint8Array());
+    handshake.receive(Buffer.concat([Uint8Array.of(KIND.answer), responder.write(payload)]));
+    return handshake;
+  }
+
+  it("believes a resume time of a day at most", () => {
+    assert.equal(answered(Uint8Array.of(0, 0, 0, 90)).agreement?.resumeTime, 90_000);
+    assert.equal(answered(Uint8Array.of(255, 255, 255, 255)).agreement?.resumeTime, RESUME_LIMIT);
+  });
+
+  it("ignores what a later version adds to an answer, and refuses what is too short", () => {
+    assert.equal(answered(Uint8Array.of(0, 0, 0, 1, 99)).agreement?.resumeTime, 1000);
+    assert.throws(() => answered(Uint8Array.of(0, 0, 1)), Violation);
+  });
+
+  it("ignores other answers once it has one", () => {
+    const handshake = answered(Uint8Array.of(0, 0, 0, 1));
+    assert.ok(!handshake.receive(Uint8Array.of(KIND.answer, 1, 2, 3)));
+    assert.equal(handshake.agreement?.resumeTime, 1000);
   });
 });
 
