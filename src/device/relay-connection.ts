@@ -77,6 +77,8 @@ export class RelayConnection {
   #isAdmitted = false;
   /** Ends a pause of reading, once the transport has ended. */
   #readOn: (() => void) | undefined;
+  /** Nothing is read until the application has done something. */
+  #isWaitingForRoom = false;
   #attachId: number | undefined;
   readonly #ended = Promise.withResolvers<DeviceError>();
   /** The longest message that the relay accepts, in bytes. Infinity until the relay states one. */
@@ -262,8 +264,11 @@ export class RelayConnection {
     for (let full = this.#mayRead(); full !== undefined && this.transport.lost === undefined; full = this.#mayRead()) {
       const over = Promise.withResolvers<void>();
       this.#readOn = over.resolve;
+      this.#isWaitingForRoom = true;
       void full.then(over.resolve);
       await over.promise;
+      this.#isWaitingForRoom = false;
+      this.engine.excuseSilence(performance.now());
     }
   }
 
@@ -401,6 +406,7 @@ export class RelayConnection {
     this.#timer = atTime(deadline, () => {
       this.#timerAt = Number.POSITIVE_INFINITY;
       try {
+        if (this.#isWaitingForRoom) this.engine.excuseSilence(performance.now());
         this.#handle(this.engine.advance(performance.now()));
       } catch (error) {
         this.end(error);

@@ -105,6 +105,11 @@ export class Connection {
     return this.#takeEvents();
   }
 
+  /** Restarts the timer for silence: the owner has read nothing until now, so silence says nothing. */
+  excuseSilence(now: number): void {
+    this.#core.lastReceived = now;
+  }
+
   /** Fires due timers. */
   advance(now: number): ConnectionEvent[] {
     const core = this.#core;

@@ -97,6 +97,10 @@ export class ClientTransport implements Transport {
   #failure: DeviceError | undefined;
   #lineError: Error | undefined;
   #heardAt = performance.now();
+  /** Since when the lines are paused. */
+  #pausedAt: number | undefined;
+  /** How long they were paused before, in milliseconds. */
+  #clockDelay = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
 
@@ -114,7 +118,7 @@ export class ClientTransport implements Transport {
     this.answered.catch(() => undefined);
     this.established.then(this.#answer.resolve, this.#answer.reject);
     this.#settle = settle;
-    this.#apply(client.start(performance.now()));
+    this.#apply(client.start(this.#now));
   }
 
   get lost(): Lost | undefined {
@@ -136,7 +140,7 @@ export class ClientTransport implements Transport {
   read(): Promise<Uint8Array | undefined> {
     const octets = this.#inbox.takePiece();
     if (octets !== undefined) {
-      if (this.#inbox.length < READ_AHEAD) for (const { line } of this.#lines.values()) line.resume();
+      if (this.#pausedAt !== undefined && this.#inbox.length < READ_AHEAD) this.#resume();
       return Promise.resolve(octets);
     }
     if (this.#lost !== undefined) return Promise.resolve(undefined);
@@ -146,7 +150,7 @@ export class ClientTransport implements Transport {
   }
 
   async write(octets: readonly Uint8Array[]): Promise<void> {
-    this.#apply(this.#client.send(octets, performance.now()));
+    this.#apply(this.#client.send(octets, this.#now));
     if (this.#queued() <= this.#writeAhead || this.#lost !== undefined) return;
     await this.#writable.wait();
   }
@@ -226,7 +230,7 @@ export class ClientTransport implements Transport {
           opened.answer.push(octets);
           opened.answerOctets += octets.length;
         }
-        this.#apply(this.#client.feed(session, octets, performance.now()), opened);
+        this.#apply(this.#client.feed(session, octets, this.#now), opened);
         // Its end is no sign of life.
         if (this.#lost !== undefined) this.#heardAt = before;
       },
@@ -235,7 +239,7 @@ export class ClientTransport implements Transport {
         if (!isCurrent()) return;
         this.#lineError = error ?? this.#lineError;
         this.#lines.delete(session);
-        this.#apply(this.#client.ended(session, performance.now()), opened);
+        this.#apply(this.#client.ended(session, this.#now), opened);
       },
     });
     const opened: OpenedLine = { line, isConnected: false, answer: [], answerOctets: 0 };
@@ -246,7 +250,7 @@ export class ClientTransport implements Transport {
     opened.isConnected = true;
     this.#lineError = undefined;
     // Polling may make a new connection for each exchange; a slow reader must pause these too.
-    if (this.#inbox.length >= READ_AHEAD) opened.line.pause();
+    if (this.#pausedAt !== undefined) opened.line.pause();
     // Without an edge, being connected is enough.
     if (this.#way.edge === undefined) this.#establish();
     this.#apply([]);
@@ -270,7 +274,24 @@ export class ClientTransport implements Transport {
       return;
     }
     this.#inbox.push(octets);
-    if (this.#inbox.length >= READ_AHEAD) for (const { line } of this.#lines.values()) line.pause();
+    if (this.#pausedAt === undefined && this.#inbox.length >= READ_AHEAD) this.#pause();
+  }
+
+  #pause(): void {
+    for (const { line } of this.#lines.values()) line.pause();
+    this.#pausedAt = performance.now();
+  }
+
+  #resume(): void {
+    this.#clockDelay += performance.now() - (this.#pausedAt ?? 0);
+    this.#pausedAt = undefined;
+    for (const { line } of this.#lines.values()) line.resume();
+    this.#setTimer();
+  }
+
+  /** The client's time. It stands still while nothing is read: then silence says nothing about the other side. */
+  get #now(): number {
+    return (this.#pausedAt ?? performance.now()) - this.#clockDelay;
   }
 
   #end(lost: Lost, line?: OpenedLine): void {
@@ -300,13 +321,14 @@ export class ClientTransport implements Transport {
 
   /** A timer that fires early just rearms. That is cheaper than a new timer for every piece of data. */
   #setTimer(): void {
-    const { deadline } = this.#client;
-    if (this.#timerAt <= deadline || this.#lost !== undefined) return;
+    if (this.#lost !== undefined || this.#pausedAt !== undefined) return;
+    const deadline = this.#client.deadline + this.#clockDelay;
+    if (this.#timerAt <= deadline) return;
     clearTimeout(this.#timer);
     this.#timerAt = deadline;
     this.#timer = atTime(deadline, () => {
       this.#timerAt = Number.POSITIVE_INFINITY;
-      if (this.#lost === undefined) this.#apply(this.#client.expire(performance.now()));
+      if (this.#lost === undefined) this.#apply(this.#client.expire(this.#now));
     });
   }
 }
