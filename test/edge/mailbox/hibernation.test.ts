@@ -86,7 +86,9 @@ it("objects of silent devices hibernate, and wake for a message", { timeout: 480
   assert.deepEqual(reconnects, [], "no device lost its connection");
   const slept = new Map<TransportName, number>();
   await each(peers, async ({ transport, guid }) => {
-    const { live, since } = await (await tunnelOf(edge, guid)).status();
+    const tunnel = await tunnelOf(edge, guid);
+    // After the silence, Miniflare may call on a connection that the runtime has closed meanwhile.
+    const { live, since } = await tunnel.status().catch(() => tunnel.status());
     assert.ok(live);
     // A GET parked shortly before has already woken its object, which then started for that one.
     const latest = transport === "keepalive" ? sentAt - SHORT_SILENCE : sentAt;
