@@ -15,7 +15,9 @@
 import { type Context, Hono, type Next } from "hono";
 import { noDrops } from "../../store-and-forward/drop-reasons.ts";
 import { isNewerSchema } from "../../store-and-forward/stored-version.ts";
+import { isStorageFull, noticeStorageFull } from "../disk-full.ts";
 import type { Env } from "../env.ts";
+import { FULL_PAUSE } from "../mailbox/limits.ts";
 import { allowedLink, forOperator } from "../origin/relay-access.ts";
 import { parseLinks } from "../policy/link-settings.ts";
 import { problem } from "../problem.ts";
@@ -24,7 +26,7 @@ import { DIRECTORY } from "../rpc/directory-rpc.ts";
 import type { LinkStatus } from "../rpc/link-rpc.ts";
 import type { MailboxStatus } from "../rpc/mailbox-rpc.ts";
 import { admitOperator } from "./authorize.ts";
-import { ADMIN_PAGE } from "./limits.ts";
+import { ADMIN_PAGE, FULL_TRIES } from "./limits.ts";
 import { answerRule, lookAt, peerUrlOfAddress } from "./mailbox-rule.ts";
 
 type Bindings = { Bindings: Env };
@@ -73,7 +75,8 @@ async function withLink(
 }
 
 /**
- * Does something to a mailbox, and answers with its status afterwards.
+ * Does something to a mailbox, and answers with its status afterwards. What fails because the disk is full is tried
+ * again when the command has given up its ballast: a purge is what makes room.
  *
  * @param makes whether to create the mailbox if it does not exist
  */
@@ -85,10 +88,19 @@ async function withMailbox(
   const peer = peerUrlOfAddress(c.req.param("address") ?? "");
   if (peer === undefined) return problem("MalformedAddress");
   return lookAt(c.req.raw, c.env, peer, async (there) => {
-    const mailbox = there ?? (makes ? c.env.MAILBOX.getByName(peer) : undefined);
-    if (mailbox === undefined) return c.json(emptyMailbox(peer));
-    await act(mailbox);
-    return c.json(await mailbox.status());
+    if (there === undefined && !makes) return c.json(emptyMailbox(peer));
+    for (let tries = FULL_TRIES; ; tries -= 1) {
+      // A stub of an object that a full disk has reset cannot be used again.
+      const mailbox = c.env.MAILBOX.getByName(peer);
+      try {
+        await act(mailbox);
+        return c.json(await mailbox.status());
+      } catch (error) {
+        const isFull = noticeStorageFull(error) || isStorageFull();
+        if (!isFull || tries === 1) throw error;
+        await scheduler.wait(FULL_PAUSE);
+      }
+    }
   });
 }
 

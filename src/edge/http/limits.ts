@@ -22,5 +22,8 @@ export const RULE_OCTETS = 64 * 1024;
 /** Mailboxes on one page of an operator's list: each is a subrequest, and one request may not make too many. */
 export const ADMIN_PAGE = 100;
 
+/** How often an operator's request is tried on a full disk. The command gives up its ballast within the first second. */
+export const FULL_TRIES = 3;
+
 /** Seconds for which a browser need not ask again about the same URL: the most that Chromium remembers. */
 export const PREFLIGHT_AGE = 7200;
