@@ -139,6 +139,12 @@ export const ASK_AT_ONCE = 16;
 export const ASK_TIMEOUT = 2000;
 
 /**
+ * What the account of a sender must have left for mailboxes to store a little before they ask: what a thousand mailboxes
+ * store in the 10 s for which they remember it. Two cores make a hundred mailboxes a second.
+ */
+export const AMPLE_OCTETS = 64 * 1024 * 1024;
+
+/**
  * How often a Meter checks whether the virtual connections in its storage still exist: a Tunnel that crashed has not
  * reported its end. The check wakes each Tunnel, which costs next to nothing once a day.
  */

@@ -20,8 +20,9 @@ import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "../.
 import type { Env } from "../env.ts";
 import { parseQuota } from "../policy/quota-setting.ts";
 import { parseRate, type Rate } from "../policy/rate-setting.ts";
-import type { Amount, Entrance, Lease, MeterRpc, MeterStatus, Reservation } from "../rpc/meter-rpc.ts";
+import type { Amount, Entrance, Lease, MeterRpc, MeterStatus, Reservation, Reserved } from "../rpc/meter-rpc.ts";
 import {
+  AMPLE_OCTETS,
   ASK_AFTER,
   ASK_AT_ONCE,
   ASK_TIMEOUT,
@@ -114,11 +115,11 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     else if (this.#account.total === 0) await this.ctx.storage.deleteAll();
   }
 
-  async reserve(mailbox: string, reservation: Reservation): Promise<number | undefined> {
-    const granted = this.#account.reserve(mailbox, reservation);
+  async reserve(mailbox: string, reservation: Reservation): Promise<Reserved | undefined> {
+    const octets = this.#account.reserve(mailbox, reservation);
     const isUnused = this.#account.total === 0 && this.#connections.size === 0;
     if (isUnused && this.#lookAt === Number.POSITIVE_INFINITY) await this.ctx.storage.deleteAll();
-    return granted;
+    return octets === undefined ? undefined : { octets, isAmple: this.#account.left >= AMPLE_OCTETS };
   }
 
   /**

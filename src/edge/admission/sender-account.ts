@@ -32,6 +32,11 @@ export class SenderAccount {
     return this.#storage.get<number>(TOTAL) ?? 0;
   }
 
+  /** What may still be reserved, in bytes; negative if more is stored than is allowed. */
+  get left(): number {
+    return this.#limit - this.total;
+  }
+
   /**
    * Replaces what a mailbox has reserved.
    *

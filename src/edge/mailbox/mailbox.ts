@@ -59,7 +59,8 @@ import {
   type Withdrawal,
 } from "../rpc/mailbox-rpc.ts";
 import { contentsOf, envelopeAt, type MessageBatch, pack, unpack } from "../rpc/message-batch.ts";
-import { accountName, type Reservation } from "../rpc/meter-rpc.ts";
+import { accountName, type Reservation, type Reserved } from "../rpc/meter-rpc.ts";
+import { AmpleAccounts } from "./ample-accounts.ts";
 import { Consumption } from "./consumer.ts";
 import {
   CALL_TIMEOUT,
@@ -72,6 +73,7 @@ import {
   FORMER_CONSUMERS,
   FULL_PAUSE,
   HUNG_TIME,
+  LEAST_PIECE,
   RETRY_PAUSES,
   ROOM_RETRY,
   SETTLE_CALLS,
@@ -83,6 +85,9 @@ import {
 import { MailboxStore, type Sql } from "./mailbox-store.ts";
 import { type InUse, pieceFor, Reservations } from "./reservations.ts";
 import { RoomWaiters } from "./room-waiters.ts";
+
+/** What the mailboxes of this isolate know of accounts. */
+const accounts = new AmpleAccounts();
 
 interface Consumer {
   readonly tunnel: string;
@@ -249,7 +254,11 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       return true;
     }
     if (this.#isShutOut(envelope)) return true;
-    return this.#reservations.cover(sender, storedLength(envelopes, octets), this.#inUse);
+    const unasked = accounts.has(sender, Date.now()) ? LEAST_PIECE : 0;
+    const covers = this.#reservations.cover(sender, storedLength(envelopes, octets), this.#inUse, unasked);
+    // What nobody has taken by then is reserved.
+    if (covers && this.#reservations.of(sender) < unasked) this.#settleSoon();
+    return covers;
   }
 
   /** What waits, for the reservations. */
@@ -276,7 +285,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
           this.#settleSoon();
           return true;
         }
-        this.#reservations.set(sender, asked.value ?? before);
+        this.#reservations.set(sender, asked.value?.octets ?? before);
         return asked.value !== undefined;
       } catch (error) {
         // The messages will be refused for the same reason.
@@ -299,9 +308,11 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   async #account(
     sender: string,
     reservation: Reservation,
-  ): Promise<{ readonly value: number | undefined } | undefined> {
+  ): Promise<{ readonly value: Reserved | undefined } | undefined> {
     const meter = this.env.METER.getByName(accountName(sender));
-    return within(METER_TIMEOUT, meter.reserve(this.#peer, reservation)).catch(() => undefined);
+    const asked = await within(METER_TIMEOUT, meter.reserve(this.#peer, reservation)).catch(() => undefined);
+    if (asked !== undefined) accounts.heard(sender, asked.value?.isAmple === true, Date.now());
+    return asked;
   }
 
   /** Adjusts what is reserved to what waits. */
@@ -328,9 +339,10 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
         this.#reservations.ask(sender, wanted);
         const asked = await this.#account(sender, { needed: 0, wanted, stored: true });
         if (asked?.value === undefined) return false;
-        this.#reservations.set(sender, asked.value);
+        const { octets } = asked.value;
+        this.#reservations.set(sender, octets);
         // Messages that arrived during the call were covered by the larger piece.
-        return this.#store.octetsOf(sender) <= asked.value;
+        return this.#store.octetsOf(sender) <= octets;
       });
       if (!settled) this.#settleSoon();
     } catch (error) {

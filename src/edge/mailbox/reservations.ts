@@ -2,7 +2,7 @@
  * The room that a mailbox has reserved in the accounts of its senders, in pieces, so that few messages need a call:
  * QUOTA limits what one sender may have waiting in all mailboxes together, and only the sender's Meter knows the sum.
  *
- *   append ── more than is reserved ─► Meter of the sender: a larger piece, or no room
+ *   append ── more than is reserved ─► Meter of the sender: a larger piece, or no room (ample-accounts.ts: asked afterwards)
  *   alarm ── what waits has shrunk or was stored without asking ─► Meter: what is needed now
  *
  * What is reserved is a fact of the mailbox, recorded before the Meter is asked: if the answer is lost, or this object's
@@ -58,9 +58,13 @@ export class Reservations {
     return Math.max(0, this.of(sender) - inUse.of(sender));
   }
 
-  /** Whether a sender may add this many bytes without asking. If so, they count as used. */
-  cover(sender: string, octets: number, inUse: InUse): boolean {
-    const reserved = this.of(sender);
+  /**
+   * Whether a sender may add this many bytes without asking. If so, they count as used.
+   *
+   * @param unasked what it may have waiting without a reservation, in bytes
+   */
+  cover(sender: string, octets: number, inUse: InUse, unasked = 0): boolean {
+    const reserved = Math.max(this.of(sender), unasked);
     let used = Math.min(this.#used.get(sender) ?? Number.POSITIVE_INFINITY, inUse.all);
     if (used + octets > reserved) used = inUse.of(sender);
     const covers = used + octets <= reserved;

@@ -39,6 +39,13 @@ export interface Reservation {
   readonly stored: boolean;
 }
 
+/** What a mailbox has reserved now. */
+export interface Reserved {
+  readonly octets: number;
+  /** Whether the account has so much left that mailboxes need not ask before they store a little. */
+  readonly isAmple: boolean;
+}
+
 /** Name of the Meter that has the account of a sender; see `senderOf`. */
 export function accountName(sender: string): string {
   return `sender:${sender}`;
@@ -54,7 +61,7 @@ export interface MeterRpc extends Rpc.DurableObjectBranded {
    * Replaces what a mailbox has reserved for messages of this sender. Returns what it has reserved now; undefined if
    * there is no room.
    */
-  reserve(mailbox: string, reservation: Reservation): Promise<number | undefined>;
+  reserve(mailbox: string, reservation: Reservation): Promise<Reserved | undefined>;
   lease(connection: string, wanted: Amount, unused: Amount): Promise<Lease>;
   status(): Promise<MeterStatus>;
 }

@@ -1,9 +1,11 @@
 /** What a mailbox does when the objects that it calls fail, are slow, or have no room. */
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
+import { describe, it, type TestContext } from "node:test";
 import { METER_TIMEOUT } from "../../../src/edge/admission/limits.ts";
 import {
+  AMPLE_TIME,
   EMPTY_TIME,
+  LEAST_PIECE,
   SETTLE_PAUSE,
   SIGN_TIMEOUT,
   UNRESERVED,
@@ -65,6 +67,51 @@ describe("a reservation", () => {
     await driven.letPass(SETTLE_PAUSE);
     const { refusals } = await mailbox.append(messageOf("alice", MIB));
     assert.deepEqual(refusals, [{ at: 0, outcome: "quota" }]);
+  });
+});
+
+describe("an account far from its limit", () => {
+  const LIMIT = 1024 * MIB;
+
+  /** A mailbox that has just heard so, and is empty. */
+  async function heard(t: TestContext, sender: string) {
+    const driven = drive(t, { sender: LIMIT });
+    await driven.mailbox.append(messageOf(sender, 1000));
+    await driven.mailbox.purge();
+    await driven.letPass(SETTLE_PAUSE);
+    const meter = driven.meter(sender);
+    assert.deepEqual([meter.calls, meter.account.total], [2, 0]);
+    return { driven, meter };
+  }
+
+  it("is asked after its sender's first messages are stored", async (t) => {
+    const { driven, meter } = await heard(t, "dora");
+    meter.manner = "hangs";
+    assert.deepEqual((await driven.mailbox.append(messageOf("dora", 1000))).refusals, []);
+    assert.equal(meter.calls, 2);
+    meter.manner = "answers";
+    await driven.letPass(SETTLE_PAUSE);
+    assert.deepEqual([meter.calls, meter.account.total], [3, LEAST_PIECE]);
+  });
+
+  it("is asked before more is stored than a first piece", async (t) => {
+    const { driven, meter } = await heard(t, "emil");
+    await driven.mailbox.append(messageOf("emil", 1000));
+    await driven.mailbox.append(messageOf("emil", LEAST_PIECE));
+    assert.deepEqual([meter.calls, meter.account.total], [3, 2 * LEAST_PIECE]);
+  });
+
+  it("is asked first again after ten seconds, or when it has said otherwise", async (t) => {
+    const { driven, meter } = await heard(t, "fritz");
+    await driven.letPass(AMPLE_TIME);
+    await driven.mailbox.append(messageOf("fritz", 1000));
+    assert.equal(meter.calls, 3);
+    await driven.mailbox.purge();
+    meter.account.reserve("another mailbox", { needed: 0, wanted: LIMIT, stored: true });
+    await driven.letPass(SETTLE_PAUSE);
+    assert.equal(meter.calls, 4);
+    const { refusals } = await driven.mailbox.append(messageOf("fritz", 1000));
+    assert.deepEqual([meter.calls, refusals], [5, [{ at: 0, outcome: "quota" }]]);
   });
 });
 

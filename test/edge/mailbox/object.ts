@@ -1,12 +1,13 @@
 /** A Mailbox in this process, with the objects that it calls. They fail as the test says, and time is the test's. */
 import { registerHooks } from "node:module";
 import type { TestContext } from "node:test";
+import { AMPLE_OCTETS } from "../../../src/edge/admission/limits.ts";
 import { SenderAccount } from "../../../src/edge/admission/sender-account.ts";
 import type { Env } from "../../../src/edge/env.ts";
 import type { Mailbox } from "../../../src/edge/mailbox/mailbox.ts";
 import type { Delivery, Taken } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import { type MessageBatch, pack } from "../../../src/edge/rpc/message-batch.ts";
-import type { Reservation } from "../../../src/edge/rpc/meter-rpc.ts";
+import type { Reservation, Reserved } from "../../../src/edge/rpc/meter-rpc.ts";
 import { database, type TestDatabase } from "./sqlite.ts";
 
 /** What the platform provides. */
@@ -43,11 +44,12 @@ export class FakeMeter {
     this.account = new SenderAccount(storage, limit);
   }
 
-  async reserve(mailbox: string, reservation: Reservation): Promise<number | undefined> {
+  async reserve(mailbox: string, reservation: Reservation): Promise<Reserved | undefined> {
     this.calls += 1;
     if (this.manner === "hangs") return new Promise(() => undefined);
-    const granted = this.account.reserve(mailbox, reservation);
-    return this.manner === "answers" ? granted : new Promise(() => undefined);
+    const octets = this.account.reserve(mailbox, reservation);
+    if (this.manner !== "answers") return new Promise(() => undefined);
+    return octets === undefined ? undefined : { octets, isAmple: this.account.left >= AMPLE_OCTETS };
   }
 }
 
@@ -103,8 +105,11 @@ export interface Driven {
   wake(): void;
 }
 
-/** @param limits bytes that may wait of a sender in all mailboxes, and what QUOTA says of one */
-export function drive(t: TestContext, { sender = 64 * 1024 * 1024, quota = "" } = {}): Driven {
+/**
+ * @param limits bytes that may wait of a sender in all mailboxes, by default too few for an ample account; and what QUOTA
+ *   says of one mailbox
+ */
+export function drive(t: TestContext, { sender = AMPLE_OCTETS - 1, quota = "" } = {}): Driven {
   t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: Date.UTC(2026, 10, 1) });
   const db = database();
   const meters = new Map<string, FakeMeter>();
