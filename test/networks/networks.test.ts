@@ -113,7 +113,8 @@ describe("networks", { skip: whyNot([], true) }, () => {
               return (await pair.close()).length > 0 ? [transport] : [];
             }),
           );
-          assert.deepEqual(losing.flat(), row.loses ?? []);
+          const certain = losing.flat().filter((transport) => row.mayLose?.includes(transport) !== true);
+          assert.deepEqual(certain, row.loses ?? []);
         });
       }
 

@@ -58,6 +58,8 @@ export interface Row {
   readonly thin?: true;
   /** The transports whose connections end meanwhile; those of the others do not. */
   readonly loses?: readonly TransportName[];
+  /** Those whose connections may end or not, since they ask for a sign of life at about the time of the cut. */
+  readonly mayLose?: readonly TransportName[];
 }
 
 /** A transport, or undefined for what the device finds. */
@@ -341,7 +343,8 @@ tcp flags & (syn|ack) == syn ip saddr . tcp sport . ip daddr . tcp dport != @see
     scheme: "http",
     works: HTTP_WAYS,
     stay: { seconds: 26, every: 13 },
-    loses: ["websocket", "longlived", "keepalive"],
+    loses: ["longlived", "keepalive"],
+    mayLose: ["websocket"],
   },
   proxied("squid", NEEDS.squid, (net) => squid(net, "http_access allow all"), { scheme: "http", port: 3128 }),
   proxied("Debian's own squid.conf", NEEDS.squid, debianSquid, {
