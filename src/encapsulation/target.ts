@@ -75,7 +75,7 @@ export function isGuid(text: string): boolean {
  * Parses a relative or absolute request target, checking in the order of the specification: grammar (MalformedTarget),
  * version (WrongVersion), type (WrongEncapsulation) [MS-GRVHENC 3.2.5.1.1, 3.4.5.1.1]. The caller then checks whether
  * it serves the relay. Names are case-insensitive, percent-encoding is decoded, and a blank before `ID=` is accepted,
- * as in the specification's example. A query is ignored, except for body size and hold time that it may name. All refusals have
+ * as in the specification's example. A query is ignored, except for the body size and hold time in it. All refusals have
  * scope "request".
  */
 export function parseTarget(text: string): { readonly type: "target"; readonly target: Target } | Refusal {

@@ -6,9 +6,10 @@
  *   DELETE /mailboxes/{address}/messages?from=alice/pc&id=TEXT      {"removed": 12}
  *
  * `room` is how much the sender, with all devices of its identity, may add before it is suspended or refused, and
- * whether a device consumes the mailbox; `all` is what is reserved for it in all mailboxes, and how much may be. DELETE withdraws the waiting messages of one device whose ids begin with a text; the mailbox
- * remembers their ids, so it does not store a message that is sent again. A withdrawal is charged for what it reads.
- * Messages for a recipient at another relay wait in that relay's mailbox.
+ * whether a device consumes the mailbox; `all` is what is reserved for it in all mailboxes, and how much may be.
+ * DELETE withdraws the waiting messages of one device whose ids begin with a text; the mailbox remembers their ids, so
+ * it does not store a message that is sent again. A withdrawal is charged for what it reads. Messages for a recipient
+ * at another relay wait in that relay's mailbox.
  *
  * @module
  */

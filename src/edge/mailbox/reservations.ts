@@ -2,8 +2,10 @@
  * The room that a mailbox has reserved in the accounts of its senders, in pieces, so that few messages need a call:
  * QUOTA limits what one sender may have waiting in all mailboxes together, and only the sender's Meter knows the sum.
  *
- *   append ── more than is reserved ─► Meter of the sender: a larger piece, or no room (ample-accounts.ts: asked afterwards)
+ *   append ── more than is reserved ─► Meter of the sender: a larger piece, or no room
  *   alarm ── what waits has shrunk or was stored without asking ─► Meter: what is needed now
+ *
+ * The first messages of a sender far from its limit are stored before its account is asked (ample-accounts.ts).
  *
  * What is reserved is a fact of the mailbox, recorded before the Meter is asked: if the answer is lost, or this object's
  * memory, what the account may have is still given back. What of it is used is a cached bound, replaced by the exact
