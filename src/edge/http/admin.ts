@@ -97,7 +97,7 @@ async function withMailbox(
         return c.json(await mailbox.status());
       } catch (error) {
         const isFull = noticeStorageFull(error) || isStorageFull();
-        if (!isFull || tries === 1) throw error;
+        if (!isFull || tries === 1 || isNewerSchema(error)) throw error;
         await scheduler.wait(FULL_PAUSE);
       }
     }
