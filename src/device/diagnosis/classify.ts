@@ -100,13 +100,18 @@ function ofProxy({ way, failure }: WayObservation, path: PathObservation): Verdi
       );
     }
     case "ProxyFailed":
-      return blocked(
-        `The proxy ${proxy} does not answer as a proxy of that kind, or not in time.`,
-        `check host, port and kind of the proxy ${proxy}, and that it reaches ${to}`,
-      );
+      return notConnecting(way);
     default:
       return undefined;
   }
+}
+
+function notConnecting(way: Way): Verdict {
+  const proxy = viaOf(way);
+  return blocked(
+    `The proxy ${proxy} does not answer as a proxy of that kind, or not in time.`,
+    `check host, port and kind of the proxy ${proxy}, and that it reaches ${formatHostPort(way)}`,
+  );
 }
 
 function authentication(why: string, way: Way): Verdict {
@@ -155,7 +160,7 @@ function ofCertificate({ way, failure }: WayObservation, path: PathObservation):
 function ofConnection({ way, failure }: WayObservation, path: PathObservation): Verdict | undefined {
   const to = formatHostPort(way);
   const why = failure ?? path.failure;
-  if (path.connected === undefined) return unconnected(way, why);
+  if (path.connected === undefined) return unconnected(way, why, path);
   if (way.secure && path.secured === undefined) {
     const what = why === undefined ? "is not answered" : "is cut off";
     return blocked(
@@ -166,7 +171,7 @@ function ofConnection({ way, failure }: WayObservation, path: PathObservation): 
   return undefined;
 }
 
-function unconnected(way: Way, failure: Failure | undefined): Verdict {
+function unconnected(way: Way, failure: Failure | undefined, { reached }: PathObservation): Verdict {
   const first = way.proxies[0] ?? way;
   const at = formatHostPort(first);
   const what = way.proxies.length === 0 ? at : `the proxy ${at}`;
@@ -196,7 +201,10 @@ function unconnected(way: Way, failure: Failure | undefined): Verdict {
     case "EADDRNOTAVAIL":
       return blocked(`There is no route to ${what}.`, "check the network of this machine");
     default:
-      return blocked(`Nothing answers at ${what}.`, `let TCP to ${at} out`);
+      // TCP to the proxy is open: the proxy is silent, or what is behind it.
+      return reached === undefined
+        ? blocked(`Nothing answers at ${what}.`, `let TCP to ${at} out`)
+        : notConnecting(way);
   }
 }
 

@@ -96,6 +96,12 @@ const CASES: readonly [name: string, verdict: Verdict, status: Status, text: Reg
     "blocked",
     /Nothing answers at the proxy proxy:3128.*let TCP to proxy:3128 out/,
   ],
+  [
+    "a proxy that takes the connection and then is silent, as when the destination does not answer it",
+    judge("polling", {}, { reached: 3 }, { proxies: [PROXY] }),
+    "blocked",
+    /proxy:3128 does not answer.*or not in time.*check host, port and kind.*that it reaches edge\.example\.com:443/,
+  ],
   ["silence in the handshake", judge("polling", {}, { connected: 5 }), "blocked", /handshake is not answered.*let TLS/],
   [
     "a reset in the handshake",
