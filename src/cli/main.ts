@@ -4,6 +4,7 @@ import { format } from "node:util";
 import { CommandError } from "./command-error.ts";
 import { errorLine, statusOf } from "./error-line.ts";
 import { EXIT_CODES } from "./exit-codes.ts";
+import { exitNow } from "./exit-now.ts";
 import { runCommand } from "./run-command.ts";
 
 /** Resolves when all output has been handed to the system, or cannot be. */
@@ -17,7 +18,7 @@ function flushed(stream: NodeJS.WriteStream): Promise<void> {
 /** Exits the process even if a handle is still open, such as standard input that never ends. */
 async function end(status: number): Promise<never> {
   await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
-  process.exit(status);
+  exitNow(status);
 }
 
 async function done(status: number): Promise<void> {

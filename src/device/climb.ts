@@ -229,7 +229,7 @@ function unconnected(proxied: number, all: number): string {
     return `no connection came through the proxy: check its host, port and kind ${kinds}, and that it reaches the destination`;
   }
   const proxies = proxied === 0 ? "" : "; check the proxy, too";
-  return `no connection could be made: check the address, and that no firewall blocks the port${proxies}`;
+  return `no connection could be made: check the address, that DNS answers, and that no firewall blocks the port${proxies}`;
 }
 
 export function asDeviceError(error: unknown): DeviceError {

@@ -26,9 +26,10 @@ export interface Verdict {
 }
 
 /** Judges each way, in the order of the observations. */
-export function classify({ ways, paths }: Pick<Observations, "ways" | "paths">): Verdict[] {
+export function classify({ ways, paths, dns }: Pick<Observations, "ways" | "paths" | "dns">): Verdict[] {
   return ways.map((seen) => {
     const key = pathOf(seen.way);
+    if (isUnresolved(seen, paths.get(key) ?? {}, dns)) return unresolved(seen.way.host);
     const beside = ways.filter((other) => other.roundTrip !== undefined && pathOf(other.way) === key);
     const working = new Set(beside.map(({ way }) => way.transport));
     return verdictOf(seen, paths.get(key) ?? {}, working);
@@ -171,6 +172,20 @@ function ofConnection({ way, failure }: WayObservation, path: PathObservation): 
   return undefined;
 }
 
+/** A name that DNS does not answer is silence like that of the host itself, but nobody has asked the host yet. */
+function isUnresolved(
+  { way, roundTrip, failure }: WayObservation,
+  path: PathObservation,
+  dns: Observations["dns"],
+): boolean {
+  const isSilent = roundTrip === undefined && path.connected === undefined && (failure ?? path.failure) === undefined;
+  return isSilent && way.proxies.length === 0 && dns?.host === way.host && dns.addresses.length === 0;
+}
+
+function unresolved(host: string): Verdict {
+  return blocked(`No DNS server answers for ${host}.`, "check the DNS server of this machine");
+}
+
 function unconnected(way: Way, failure: Failure | undefined, { reached }: PathObservation): Verdict {
   const first = way.proxies[0] ?? way;
   const at = formatHostPort(first);
@@ -182,7 +197,7 @@ function unconnected(way: Way, failure: Failure | undefined, { reached }: PathOb
     case "EAI_NONAME":
       return blocked(`DNS has no address for ${first.host}.`, `check the name, and let DNS resolve ${first.host}`);
     case "EAI_AGAIN":
-      return blocked(`No DNS server answers for ${first.host}.`, "check the DNS server of this machine");
+      return unresolved(first.host);
     case "ECONNREFUSED":
       return blocked(
         `The connection to ${what} is refused.`,

@@ -54,7 +54,8 @@ function dns({ dns: seen }: Observations): Finding {
   }
   const { host, addresses, system } = seen;
   if (addresses.length > 0) return { check: "dns", outcome: "ok", text: `${host} has ${addresses.join(", ")}` };
-  const why = system === undefined ? "DNS does not answer" : `it has no address (${system})`;
+  const isSilent = system === undefined || system === "EAI_AGAIN";
+  const why = isSilent ? "DNS does not answer" : `it has no address (${system})`;
   const text = `${host}: ${why}; check the name and the DNS server of this machine. Through a proxy, the proxy resolves it`;
   return { check: "dns", outcome: "failed", text };
 }

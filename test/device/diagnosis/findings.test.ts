@@ -66,6 +66,7 @@ describe("a finding about", () => {
       /^failed: .*no address \(ENOTFOUND\)/,
     );
     assert.match(find("dns", { dns: { host, addresses: [] } }), /^failed: .*does not answer/);
+    assert.match(find("dns", { dns: { host, addresses: [], system: "EAI_AGAIN" } }), /^failed: .*does not answer/);
     assert.match(find("dns", {}), /^unknown/);
   });
 
