@@ -8,7 +8,7 @@ import { Namespaces, whyNoNamespaces } from "../support/namespaces.ts";
 
 const SERVERS = ["10.203.0.1", "10.203.0.2", "10.203.0.3"];
 
-/** With three silent servers, resolving a name takes half a minute. The command is told after 6 s that nothing works. */
+/** With three silent servers, and the usual times, resolving a name takes half a minute. The command is told after 6 s that nothing works. */
 const AFTER_ERROR = 10_000;
 
 const skip = whyNoNamespaces() ?? false;
@@ -22,7 +22,10 @@ test("the command ends with its error, also while DNS servers are silent", { ski
   const silent = 'require("dgram").createSocket("udp4").bind(53, () => console.log("bound"))';
   await machine.start([process.execPath, "--eval", silent]).line(/bound/);
   const args = ["recv", "--edge", "https://edge.example.com", "--as", "alice/laptop"];
-  const command = machine.start([...WITHOUT_PROXIES, process.execPath, COMMAND, ...args], { all: true });
+  const command = machine.start([...WITHOUT_PROXIES, process.execPath, COMMAND, ...args], {
+    all: true,
+    env: { RES_OPTIONS: "timeout:5 attempts:2" },
+  });
   const exit = once(command.process, "exit");
   await command.line(/\[ConnectFailed\]/);
   const [status] = await Promise.race([exit, sleep(AFTER_ERROR, ["still there"], { ref: false })]);
