@@ -284,6 +284,10 @@ export class ClientSession {
   readonly #reader = new ResponseReader();
   #open = false;
   #kept = true;
+  /** Whether the request went over a connection that had carried another. */
+  #isReused = false;
+  /** Whether anything has come since the request. */
+  #isHeard = false;
   #head: ResponseHead | undefined;
   #request: SessionRequest | undefined;
   #credentials: readonly Header[] = [];
@@ -318,6 +322,8 @@ export class ClientSession {
     const outputs: ClientOutput[] = [];
     if (!this.#kept) outputs.push(...this.close());
     if (!this.#open) outputs.push({ type: "open", session: this.name });
+    this.#isReused = this.#open;
+    this.#isHeard = false;
     this.#open = true;
     this.#kept = true;
     this.#head = undefined;
@@ -340,6 +346,7 @@ export class ClientSession {
   }
 
   feed(octets: Uint8Array): SessionEvent[] {
+    this.#isHeard = true;
     return this.#take(this.#reader.feed(octets));
   }
 
@@ -350,6 +357,17 @@ export class ClientSession {
   ended(): SessionEvent[] {
     this.#open = false;
     return this.#take(this.#reader.ended());
+  }
+
+  /**
+   * Sends the outstanding request again, after its connection has ended: a server may close a connection that was kept
+   * while the request is on its way [RFC 9112 9.3.1]. Undefined if there is another reason for the end, since an answer
+   * has begun, or the connection was made for this request.
+   */
+  again(): ClientOutput[] | undefined {
+    const request = this.#request;
+    if (this.#open || request === undefined || !this.outstanding || !this.#isReused || this.#isHeard) return undefined;
+    return this.request(request);
   }
 
   close(): ClientOutput[] {
