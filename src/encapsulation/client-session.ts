@@ -8,7 +8,7 @@
  * `deadline`.
  */
 
-import { visible } from "../lib/printable.ts";
+import { visible, withoutCredentials } from "../lib/printable.ts";
 import type { ResponseEvent } from "./http-body.ts";
 import { ResponseReader } from "./http-body.ts";
 import type { Header, ResponseHead } from "./http-head.ts";
@@ -212,9 +212,13 @@ export function refusalText(
   // Untrusted text that may be printed to a terminal.
   const detail = header(DETAIL_HEADER);
   const cure = header(CURE_HEADER);
-  if (detail !== undefined) return { detail: visible(detail), ...(cure !== undefined && { cure: visible(cure) }) };
+  if (detail !== undefined) return { detail: told(detail), ...(cure !== undefined && { cure: told(cure) }) };
   const hint = nameHint(header(RELAY_HEADER));
-  return { detail: `The response is ${visible(status)}.${hint === undefined ? "" : ` ${hint}`}` };
+  return { detail: `The response is ${told(status)}.${hint === undefined ? "" : ` ${hint}`}` };
+}
+
+function told(text: string): string {
+  return visible(withoutCredentials(text));
 }
 
 /** Losses that a body too large for the way may cause. Some proxies end the connection in the middle of one. */
