@@ -7,6 +7,7 @@ import { hostname, userInfo } from "node:os";
 import { CAPABILITIES, type DeviceError, type DeviceOptions, type EdgeOption, TRANSPORTS } from "../device/index.ts";
 import { printable, visible } from "../lib/printable.ts";
 import { parseAddress } from "../sstp/index.ts";
+import { withCode } from "./error-line.ts";
 import { size } from "./output.ts";
 import { usage } from "./parse-arguments.ts";
 import { plainNotice } from "./plain-notice.ts";
@@ -108,7 +109,7 @@ function edgeOption({ edge, token, ca }: CompletedOptions["edges"][number]): Edg
 
 /** Tells that a device goes on without an edge. */
 export function edgeLost(edge: string, { message, code }: DeviceError): string {
-  return visible(`${URL.parse(edge)?.host ?? "an edge"}: ${message} [${code}]; going on without this edge`);
+  return visible(`${URL.parse(edge)?.host ?? "an edge"}: ${withCode(message, code)}; going on without this edge`);
 }
 
 /** Validates the address given with --as. */

@@ -31,9 +31,12 @@ const MISSING = /^Cannot find (?:package|module) '([^']+)'|^The package "([^"]+)
 export function errorLine(error: unknown): string {
   const { code, message } = known(error);
   const line = visible(message.trim().replace(/\s*[\r\n]+\s*/g, " "));
-  // A code that the edge put at the end of its message is more specific than the code of the error that wraps it.
-  const whole = /\[[A-Z][A-Za-z]+\]$/.test(line) ? line : `${line} [${code}]`;
-  return `grooveway: ${whole}${isDebugging() ? `\n${inspect(error)}` : ""}`;
+  return `grooveway: ${withCode(line, code)}${isDebugging() ? `\n${inspect(error)}` : ""}`;
+}
+
+/** A message with a code at its end: the edge's, which is more specific than that of the error that wraps it. */
+export function withCode(message: string, code: string): string {
+  return /\[[A-Z][A-Za-z]+\]$/.test(message) ? message : `${message} [${code}]`;
 }
 
 /** Returns the exit status for an error. */

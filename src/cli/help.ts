@@ -21,6 +21,8 @@ export const ENVIRONMENT: Readonly<Record<string, string>> = {
   XDG_CONFIG_HOME: "the profiles are in `grooveway/config.toml` in this folder",
   HOME: "without those variables, the folders are `.local/state/grooveway` and `.config/grooveway` in this one",
   TMPDIR: "the folder for temporary files; default `/tmp`",
+  RES_OPTIONS:
+    "options of the system's resolver; the command sets `timeout:2 attempts:3` if neither it nor `resolv.conf` does",
   GROOVEWAY_DEBUG: "`1` prints the stack trace of an error below its line",
 };
 

@@ -1,9 +1,12 @@
 /** Process level of the `grooveway` command: runs the subcommand, prints its error, and exits with its status. */
+import { readFileSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { format } from "node:util";
 import { CommandError } from "./command-error.ts";
 import { errorLine, statusOf } from "./error-line.ts";
 import { EXIT_CODES } from "./exit-codes.ts";
+import { exitNow } from "./exit-now.ts";
+import { resolverOptions } from "./resolver-options.ts";
 import { runCommand } from "./run-command.ts";
 
 /** Resolves when all output has been handed to the system, or cannot be. */
@@ -17,7 +20,7 @@ function flushed(stream: NodeJS.WriteStream): Promise<void> {
 /** Exits the process even if a handle is still open, such as standard input that never ends. */
 async function end(status: number): Promise<never> {
   await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
-  process.exit(status);
+  exitNow(status);
 }
 
 async function done(status: number): Promise<void> {
@@ -47,5 +50,18 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 // There is nowhere left to report an error.
 process.stderr.on("error", () => undefined);
 process.on("uncaughtException", fail);
+
+/** The text of resolv.conf; empty where there is none. */
+function resolvConf(): string {
+  try {
+    return readFileSync("/etc/resolv.conf", "utf8");
+  } catch {
+    return "";
+  }
+}
+
+// The resolver reads it when it is first asked.
+const options = resolverOptions(process.env, resolvConf());
+if (options !== undefined) process.env.RES_OPTIONS = options;
 
 runCommand(process.argv.slice(2)).then(done, fail);

@@ -48,12 +48,13 @@ export function proxiesOf(command: string, values: ProxyValues, sources: ProxySo
     return new Proxies({
       env,
       proxy,
+      optionName: "--proxy",
       accounts: [...fromFile(command, values["proxy-credentials"]), ...fromEnvironment(proxy, env)],
       refused: refusedPasswordsIn(likelyStateFolder({ state: values.state, env })),
       onChoice: sources.onChoice ?? ((text) => tell(`connecting to ${text}`)),
     });
   } catch (error) {
-    if (error instanceof DeviceError) throw usage(command, error.message.replaceAll("the option proxy", "--proxy"));
+    if (error instanceof DeviceError) throw usage(command, error.message);
     throw error;
   }
 }

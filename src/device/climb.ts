@@ -7,6 +7,7 @@ import { afterInput } from "../lib/runtime/timeout.ts";
 import { DeviceError, type DeviceErrorCode } from "./device-error.ts";
 import { isRefusal } from "./reconnect.ts";
 import type { RelayConnection } from "./relay-connection.ts";
+import { hasProxy } from "./transports/candidates.ts";
 import { Race, type RaceCommand, type RaceFailure, type Runner } from "./transports/race.ts";
 
 export interface ClimbOptions {
@@ -209,7 +210,7 @@ export function noWay(failures: readonly RaceFailure<DeviceError>[]): DeviceErro
     const connected = failures.some(({ stage }) => stage !== "started");
     const met = connected
       ? "connections are made, but nothing comes back on them: a proxy or firewall in between holds the traffic"
-      : "no connection could be made: check the address, and that no firewall blocks the port";
+      : unconnected(failures.filter(({ id }) => hasProxy(id)).length, failures.length);
     return new DeviceError("ConnectFailed", `found no way that works: ${met} (${tried})`);
   }
   const isRetryable = failures.some(({ error }) => error === undefined || error.retryable);
@@ -219,6 +220,16 @@ export function noWay(failures: readonly RaceFailure<DeviceError>[]): DeviceErro
     retryAfter: told.retryAfter,
     cause: new AggregateError(errors),
   });
+}
+
+/** @param proxied how many of the ways went through proxies */
+function unconnected(proxied: number, all: number): string {
+  const kinds = "(http, https, socks5, socks4)";
+  if (proxied === all) {
+    return `no connection came through the proxy: check its host, port and kind ${kinds}, and that it reaches the destination`;
+  }
+  const proxies = proxied === 0 ? "" : "; check the proxy, too";
+  return `no connection could be made: check the address, that DNS answers, and that no firewall blocks the port${proxies}`;
 }
 
 export function asDeviceError(error: unknown): DeviceError {

@@ -52,6 +52,15 @@ export const DIAL_TIMEOUT = 25_000;
 /** Delay before the next address is tried in parallel, and before a slow name is looked up per family [RFC 8305 5]. */
 export const ATTEMPT_DELAY = 250;
 
+/**
+ * For how many milliseconds an address that has connected is tried beside a lookup that is slow: a silent DNS server
+ * costs 5 s for each connection. Records of names are mostly valid for five minutes.
+ */
+export const ADDRESS_MEMORY = 5 * 60_000;
+
+/** Names whose last address is remembered. A device has few. */
+export const REMEMBERED_NAMES = 64;
+
 /** Addresses tried per name. If all of them are silent, the last attempt starts after 4 s. */
 export const DIAL_ADDRESSES = 16;
 

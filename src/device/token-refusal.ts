@@ -30,7 +30,13 @@ const TEXTS: Readonly<Record<string, Text>> = {
     `the ${by} requires a token: get one from its operator, and give it with --token @FILE, GROOVEWAY_TOKEN or the option token`,
   TokenInvalid: (refused) =>
     `the ${refused.by} cannot verify the token${why(refused)}: get a new one from its operator${fileHint(refused)}`,
-  TokenExpired: (_, claims) => `the token has expired${claims?.expired ?? ""}: get a new one`,
+  TokenExpired: ({ by }, claims) => {
+    const { expires } = claims ?? {};
+    const at = expires?.toISOString();
+    return expires !== undefined && expires.getTime() > Date.now()
+      ? `the ${by} says that the token has expired, but by this machine's clock it is valid until ${at}: correct the clocks, or get a new token`
+      : `the token has expired${at === undefined ? "" : ` on ${at}`}: get a new one`;
+  },
   TokenNotYetValid: (refused) => `the token is not valid yet${why(refused)}: wait, or correct the clocks`,
   TokenRevoked: ({ by }) => `the token has been revoked: ask the operator of the ${by} for a new one`,
   WrongAudience: ({ by, name }, claims) => {
@@ -116,8 +122,7 @@ interface Claims {
   readonly rights: Rights;
   /** The audience, as text. */
   readonly audience: string | undefined;
-  /** ` on ...` if the token has an expiry, otherwise empty. */
-  readonly expired: string;
+  readonly expires: Date | undefined;
 }
 
 /** The payload of a token, without verifying it; undefined if it has none. */
@@ -129,6 +134,12 @@ function payloadOf(token: string | undefined): Readonly<Record<string, unknown>>
   } catch {
     return undefined;
   }
+}
+
+/** The time of a claim; undefined if it is none that can be written. */
+function dateOf(claim: unknown): Date | undefined {
+  const date = new Date(typeof claim === "number" ? claim * 1000 : Number.NaN);
+  return Number.isNaN(date.getTime()) ? undefined : date;
 }
 
 /** Reads the claims without verifying them; undefined if they cannot be read. */
@@ -144,7 +155,7 @@ function claimsOf(token: string | undefined): Claims | undefined {
       scope: String(scope),
       rights: rights.value,
       audience: audience.length === 0 ? undefined : visible(audience.join(", ")),
-      expired: typeof exp === "number" ? ` on ${new Date(exp * 1000).toISOString()}` : "",
+      expires: dateOf(exp),
     };
   } catch {
     return undefined;

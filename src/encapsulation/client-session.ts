@@ -8,7 +8,7 @@
  * `deadline`.
  */
 
-import { visible } from "../lib/printable.ts";
+import { visible, withoutCredentials } from "../lib/printable.ts";
 import type { ResponseEvent } from "./http-body.ts";
 import { ResponseReader } from "./http-body.ts";
 import type { Header, ResponseHead } from "./http-head.ts";
@@ -212,9 +212,13 @@ export function refusalText(
   // Untrusted text that may be printed to a terminal.
   const detail = header(DETAIL_HEADER);
   const cure = header(CURE_HEADER);
-  if (detail !== undefined) return { detail: visible(detail), ...(cure !== undefined && { cure: visible(cure) }) };
+  if (detail !== undefined) return { detail: told(detail), ...(cure !== undefined && { cure: told(cure) }) };
   const hint = nameHint(header(RELAY_HEADER));
-  return { detail: `The response is ${visible(status)}.${hint === undefined ? "" : ` ${hint}`}` };
+  return { detail: `The response is ${told(status)}.${hint === undefined ? "" : ` ${hint}`}` };
+}
+
+function told(text: string): string {
+  return visible(withoutCredentials(text));
 }
 
 /** Losses that a body too large for the way may cause. Some proxies end the connection in the middle of one. */
@@ -284,6 +288,10 @@ export class ClientSession {
   readonly #reader = new ResponseReader();
   #open = false;
   #kept = true;
+  /** Whether the request went over a connection that had carried another. */
+  #isReused = false;
+  /** Whether anything has come since the request. */
+  #isHeard = false;
   #head: ResponseHead | undefined;
   #request: SessionRequest | undefined;
   #credentials: readonly Header[] = [];
@@ -318,6 +326,8 @@ export class ClientSession {
     const outputs: ClientOutput[] = [];
     if (!this.#kept) outputs.push(...this.close());
     if (!this.#open) outputs.push({ type: "open", session: this.name });
+    this.#isReused = this.#open;
+    this.#isHeard = false;
     this.#open = true;
     this.#kept = true;
     this.#head = undefined;
@@ -340,6 +350,7 @@ export class ClientSession {
   }
 
   feed(octets: Uint8Array): SessionEvent[] {
+    this.#isHeard = true;
     return this.#take(this.#reader.feed(octets));
   }
 
@@ -350,6 +361,17 @@ export class ClientSession {
   ended(): SessionEvent[] {
     this.#open = false;
     return this.#take(this.#reader.ended());
+  }
+
+  /**
+   * Sends the outstanding request again, after its connection has ended: a server may close a connection that was kept
+   * while the request is on its way [RFC 9112 9.3.1]. Undefined if there is another reason for the end, since an answer
+   * has begun, or the connection was made for this request.
+   */
+  again(): ClientOutput[] | undefined {
+    const request = this.#request;
+    if (this.#open || request === undefined || !this.outstanding || !this.#isReused || this.#isHeard) return undefined;
+    return this.request(request);
   }
 
   close(): ClientOutput[] {

@@ -20,10 +20,11 @@ import type { ConnectionState, Session } from "./virtual-connection-server.ts";
 
 /**
  * Sends one GET, which the server holds until it has data, and one POST at a time of up to 32768 octets, or more if a
- * Grooveway server grants it (`body-size.ts`). A connection that ends between requests is reopened for the next. One that ends during an exchange loses the virtual connection,
- * because it is unknown what arrived.
+ * Grooveway server grants it (`body-size.ts`). A connection that ends between requests is reopened for the next. One
+ * that ends during an exchange loses the virtual connection, because it is unknown what arrived.
  *
- * Requests of each session are numbered in their IDs, so that a Grooveway server recognizes one that a proxy repeats.
+ * Requests of each session are numbered in their IDs, so that a Grooveway server recognizes one that a proxy repeats, or
+ * that is sent again because the server or a proxy was closing the connection that it had kept.
  */
 export class KeepAliveClient implements EncapsulationClient {
   /** Requests follow each other without end. */
@@ -103,7 +104,7 @@ export class KeepAliveClient implements EncapsulationClient {
     if (this.#state === "Closed") return [];
     const which = session === "get" ? this.#get : this.#post;
     const events = which.ended();
-    if (events.length === 0 && which.outstanding) return this.#lose(lost("SessionEnded"));
+    if (events.length === 0 && which.outstanding) return this.#again(which, now) ?? this.#lose(lost("SessionEnded"));
     return this.#handle(session, events, now);
   }
 
@@ -249,6 +250,18 @@ export class KeepAliveClient implements EncapsulationClient {
       ...this.#post.close(),
       ...this.#sendPost(this.#queue.take(this.#size.next), now),
     ];
+  }
+
+  /** Sends a request again that a kept connection has not carried; undefined if it cannot be known to arrive once. */
+  #again(which: ClientSession, now: number): ClientOutput[] | undefined {
+    // What answers an offer is a Grooveway server. A long body may have ended the connection itself.
+    const isKnown = this.#confirmation.length > 0 && this.#options.requestId === undefined;
+    if (!isKnown || (which === this.#post && (this.#posted?.length ?? 0) > MAX_BODY)) return undefined;
+    const outputs = which.again();
+    if (outputs === undefined) return undefined;
+    if (which === this.#get) this.#getDeadline = now + this.#timers.receive;
+    else this.#postDeadline = now + this.#timers.receive;
+    return outputs;
   }
 
   #endGet(now: number): ClientOutput[] {

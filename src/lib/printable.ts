@@ -7,6 +7,21 @@
 /** Maximum characters shown: enough for a name or a reason, and an attacker cannot fill the log with one line. */
 const SHOWN = 300;
 
+/**
+ * What looks like credentials: those of an Authorization header, also in a URL; a JSON Web Token; and a text without
+ * blanks that is as long as the signature of one, or base64 of it. Labels of DNS are hardly ever as long.
+ */
+const CREDENTIALS =
+  /(\b(?:Basic|Bearer|Digest|NTLM|Negotiate)(?: |%20|\+))[^\s"'<>]+|\beyJ[\w-]+(?:\.[\w-]*)+|[\w+=-]{36,}(?:\.[\w+=-]*)*/gi;
+
+/**
+ * Takes out what may be a token or password: whoever answers in the place of a server may repeat what it has heard, and
+ * a message may end in a log.
+ */
+export function withoutCredentials(text: string): string {
+  return text.replace(CREDENTIALS, (_, scheme: string | undefined) => `${scheme ?? ""}...`);
+}
+
 /** Quotes text as JSON, truncated if long: always one line of visible ASCII. */
 export function printable(text: string): string {
   const shown = text.length > SHOWN ? `${text.slice(0, SHOWN)}...` : text;

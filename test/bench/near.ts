@@ -93,6 +93,9 @@ serve({
   /** Octets of a push that were written so far. */
   written: (id: number) => written.get(id) ?? 0,
 
+  /** Why a line has ended; undefined while it is there. */
+  lost: (id: number) => lines.get(id)?.lost(),
+
   close(id: number) {
     lines.get(id)?.close();
     lines.delete(id);

@@ -18,6 +18,8 @@ export interface Contender {
   readonly against: readonly string[];
   /** Runs one round. `warm`: a short one that does not count. */
   round(warm: boolean): Promise<Round>;
+  /** How often a round that fails is begun, before the contender has failed. Default 1. */
+  readonly attempts?: number;
   /** Why it is not available here. */
   readonly skipped?: string | undefined;
 }
@@ -33,6 +35,17 @@ export interface Figure {
   readonly against: readonly { readonly name: string; readonly ratio: number }[];
   /** Why there is no figure. */
   readonly missing: string | undefined;
+  /** Rounds that failed and were begun again; none if undefined. */
+  readonly begunAgain?: BegunAgain | undefined;
+}
+
+export interface BegunAgain {
+  /** While warming up. */
+  readonly warm: number;
+  /** Among the rounds that count. */
+  readonly counted: number;
+  /** What the first failure was. */
+  readonly why: string;
 }
 
 export interface Goal {
@@ -61,15 +74,22 @@ export async function alternate(
 ): Promise<Figure[]> {
   const results = contenders.map(() => [] as Round[]);
   const missing = contenders.map(({ skipped }) => (skipped === undefined ? undefined : `SKIPPED: ${skipped}`));
+  const begunAgain = contenders.map((): BegunAgain | undefined => undefined);
   for (let turn = options.warmUp ? -1 : 0; turn < rounds; turn++) {
     for (const [index, contender] of contenders.entries()) {
       if (missing[index] !== undefined) continue;
       progress(`${turn < 0 ? "warming up" : `round ${turn + 1} of ${rounds}`}: ${contender.name}`);
-      try {
-        const round = await contender.round(turn < 0);
-        if (turn >= 0) results[index]?.push(round);
-      } catch (error) {
-        missing[index] = `FAILED: ${(error instanceof Error ? error.message : String(error)).split("\n")[0]}`;
+      const { attempts = 1 } = contender;
+      for (let attempt = 1; attempt <= attempts; attempt += 1) {
+        try {
+          const round = await contender.round(turn < 0);
+          if (turn >= 0) results[index]?.push(round);
+          break;
+        } catch (error) {
+          const why = (error instanceof Error ? error.message : String(error)).split("\n")[0] ?? "";
+          if (attempt === attempts) missing[index] = `FAILED: ${why}`;
+          else begunAgain[index] = oneMore(begunAgain[index], turn < 0, why);
+        }
       }
     }
   }
@@ -91,8 +111,14 @@ export async function alternate(
         return ratio === undefined ? [] : [{ name, ratio }];
       }),
       missing: missing[index],
+      begunAgain: begunAgain[index],
     };
   });
+}
+
+function oneMore(before: BegunAgain | undefined, isWarm: boolean, why: string): BegunAgain {
+  const { warm, counted, why: first } = before ?? { warm: 0, counted: 0, why };
+  return { warm: warm + (isWarm ? 1 : 0), counted: counted + (isWarm ? 0 : 1), why: first };
 }
 
 export function median(values: readonly number[]): number | undefined {
@@ -118,6 +144,13 @@ export function intact(figures: readonly Figure[]): Goal {
   };
 }
 
+/** Whether every round succeeded at once. What was begun again while warming up has taught a way what a box takes. */
+export function atOnce(figures: readonly Figure[]): Goal {
+  const again = figures.filter(({ begunAgain }) => (begunAgain?.counted ?? 0) > 0);
+  const names = again.map(({ name, begunAgain }) => `${name}, ${begunAgain?.counted} times`).join("; ");
+  return { text: `no round is begun again (${names || "none"})`, met: again.length === 0 };
+}
+
 /** Three significant digits, and no more before the decimal point than there are. */
 export function short(value: number): string {
   if (value === 0 || !Number.isFinite(value)) return String(value);
@@ -126,9 +159,21 @@ export function short(value: number): string {
 
 export function print(section: Section): void {
   const { name, unit, counted, figures, goals, notes } = section;
-  const header = ["figure", `median ${unit}`, "p99", counted, "lost", "dup", "ratio to floor or peer"];
+  const hasRepeats = figures.some(({ begunAgain }) => begunAgain !== undefined);
+  const again = (text: string) => (hasRepeats ? [text] : []);
+  const header = [
+    "figure",
+    `median ${unit}`,
+    "p99",
+    counted,
+    "lost",
+    "dup",
+    ...again("again"),
+    "ratio to floor or peer",
+  ];
   const rows = figures.flatMap((figure) => {
     if (figure.missing !== undefined) return [[figure.name, figure.missing]];
+    const { warm, counted: inRounds } = figure.begunAgain ?? { warm: 0, counted: 0 };
     const [first, ...others] = figure.against.map(({ name, ratio }) => `${short(ratio)} of ${name}`);
     const cells = [
       figure.name,
@@ -137,9 +182,10 @@ export function print(section: Section): void {
       String(figure.count),
       String(figure.lost),
       String(figure.duplicated),
+      ...again(`${warm}+${inRounds}`),
       first ?? "",
     ];
-    return [cells, ...others.map((other) => ["", "", "", "", "", "", other])];
+    return [cells, ...others.map((other) => [...cells.slice(1).map(() => ""), other])];
   });
   const whole = [header, ...rows.filter((row) => row.length === header.length)];
   const widths = header.map((_, column) => Math.max(...whole.map((row) => row[column]?.length ?? 0)));
@@ -151,6 +197,14 @@ export function print(section: Section): void {
         : cell.padStart(widths[column] ?? 0),
     );
     console.log(`  ${cells.join("  ").trimEnd()}`);
+  }
+  for (const { name, begunAgain, missing } of figures) {
+    if (begunAgain === undefined) continue;
+    const { warm, counted, why } = begunAgain;
+    const end = missing === undefined ? "" : ", and failed in the end";
+    console.log(
+      `  ${name}: begun again ${warm} times while warming up and ${counted} times in rounds${end}; at first: ${why}`,
+    );
   }
   for (const note of notes) console.log(`  ${note}`);
   for (const goal of goals) console.log(`  goal ${goal.text}: ${goal.met ? "met" : "NOT met"}`);

@@ -24,8 +24,6 @@ export interface NamedWay {
   readonly load: Load;
   readonly against: readonly string[];
   readonly skipped?: string;
-  /** Whether its bodies become smaller when its connection ends within one: then the round begins again. */
-  readonly learns?: boolean;
 }
 
 /** The two sides, and whether blocks go from the far one to the near one. */
@@ -35,16 +33,19 @@ export interface Sides {
   readonly down: boolean;
 }
 
-/** How often a round begins again: a box may end connections until bodies are no longer 4 MiB, but 128 KiB. */
-const ATTEMPTS = 6;
-
 let lastId = 0;
 
-/** @param patience how long a round may take, in milliseconds */
+export interface Persistence {
+  /** How long a round may take, in milliseconds. */
+  readonly patience?: number;
+  /** How often a round that fails is begun. Default 1. */
+  readonly attempts?: number;
+}
+
 export function transfer(
   { near, far, down }: Sides,
-  { name, way, load, against, skipped, learns = false }: NamedWay,
-  patience = PATIENCE,
+  { name, way, load, against, skipped }: NamedWay,
+  { patience = PATIENCE, attempts = 1 }: Persistence = {},
 ): Contender {
   const once = async ({ size, milliseconds }: Load): Promise<Round> => {
     lastId += 1;
@@ -53,7 +54,13 @@ export function transfer(
     const measured = down
       ? near.call<Received>("down", argument).then((received) => roundOf(received))
       : Promise.all([far.call<Received>("received", id), near.call<number>("up", argument)]).then(
-          ([received, written]) => roundOf(received, written),
+          async ([received, written]) => {
+            const round = roundOf(received, written);
+            // What was in flight when a connection ended is not lost by a way that kept it: the way has failed.
+            const why = round.lost === 0 ? undefined : await near.call<string | undefined>("lost", id);
+            if (why !== undefined) throw new Error(why);
+            return round;
+          },
         );
     return within(patience, measured).finally(() => near.call("close", id));
   };
@@ -61,15 +68,8 @@ export function transfer(
     name,
     against,
     skipped,
-    async round(warm) {
-      for (let attempt = 1; ; attempt += 1) {
-        try {
-          return await once(warm ? WARM : load);
-        } catch (error) {
-          if (!learns || attempt === ATTEMPTS) throw error;
-        }
-      }
-    },
+    attempts,
+    round: (warm) => once(warm ? WARM : load),
   };
 }
 

@@ -1,7 +1,8 @@
-/** The default address of a device. */
+/** The default address of a device, and what is told of an edge that is lost. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { defaultAddress } from "../../src/cli/device-options.ts";
+import { defaultAddress, edgeLost } from "../../src/cli/device-options.ts";
+import { DeviceError } from "../../src/device/index.ts";
 import { partsOf } from "../support/address.ts";
 
 function fails(): string {
@@ -32,4 +33,13 @@ test("the default address is valid even without a user or machine name", (contex
   }
   process.env.USER = "bob";
   assert.equal(defaultAddress({ user: fails, host: () => "pc" }), "bob/pc");
+});
+
+test("an edge that is lost is told with one code, the edge's own if it has given one", () => {
+  const lost = (message: string) => edgeLost("https://one.example.com", new DeviceError("TokenRefused", message));
+  assert.equal(
+    lost("get a new token [TokenExpired]"),
+    "one.example.com: get a new token [TokenExpired]; going on without this edge",
+  );
+  assert.equal(lost("get a new token"), "one.example.com: get a new token [TokenRefused]; going on without this edge");
 });

@@ -28,6 +28,10 @@ test("a proxy and where it was found are printed, without its password", async (
   const { proxies, lines } = read({}, { HTTPS_PROXY: "http://alice:secret@proxy:3128" });
   await proxies.choose(EDGE);
   assert.deepEqual(lines, ["connecting to edge.example.com:443: http://proxy:3128 (HTTPS_PROXY)"]);
+  const option = read({ proxy: "http://proxy:3128" });
+  const { source } = await option.proxies.choose(EDGE);
+  assert.equal(source, "--proxy");
+  assert.deepEqual(option.lines, ["connecting to edge.example.com:443: http://proxy:3128 (--proxy)"]);
 });
 
 test("a password on the command line is warned of, and a file is not", async (context) => {

@@ -34,6 +34,10 @@ describe("the error of a device that found no way", () => {
   it("says whether connections could be made where nothing answers", () => {
     assert.match(noWay([failure("tcp")]).message, /nothing comes back on them/);
     assert.match(noWay([{ ...failure("tcp"), stage: "started" }]).message, /no connection could be made/);
+    const through = { ...failure("polling to edge:443 over TLS through http://proxy:3128"), stage: "started" } as const;
+    assert.match(noWay([through]).message, /no connection came through the proxy: check its host, port and kind/);
+    const direct = { ...failure("polling to edge:443 over TLS"), stage: "started" } as const;
+    assert.match(noWay([through, direct]).message, /no connection could be made: .*; check the proxy, too/);
   });
 
   it("is retryable if another way only failed to connect", () => {

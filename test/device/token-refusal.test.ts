@@ -28,6 +28,11 @@ describe("a token is refused", () => {
     ["TokenExpired", { token: tokenOf(GOOD) }, /^the token has expired on 2023-11-14T22:13:20\.000Z: get/],
     ["TokenExpired", { token: tokenOf({ ...GOOD, exp: 1e300 }) }, /^the token has expired: get/],
     [
+      "TokenExpired",
+      { token: tokenOf({ ...GOOD, exp: 4e9 }) },
+      /^the edge says that the token has expired, but by this machine's clock it is valid until 2096-10-02T07:06:40\.000Z: correct/,
+    ],
+    [
       "TokenNotYetValid",
       { detail: "The claim nbf is in the future." },
       /not valid yet \(The claim nbf is in the future\): wait/,

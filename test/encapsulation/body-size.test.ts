@@ -192,6 +192,34 @@ test("KeepAlive: a POST that a proxy refuses for its length is sent again in hal
   assert.equal(written(client.feed("post", ok(""), 0)).length, 6);
 });
 
+test("KeepAlive: a request that a kept connection no longer carries goes over a new one, with the same number", () => {
+  const kinds = (outputs: readonly ClientOutput[]) => outputs.map(({ type }) => type);
+  const client = grownClient(HELD_BODY);
+  const [, next] = [written(client.feed("get", ok("one"), 0)), client.ended("get", 1)];
+  assert.deepEqual(kinds(next), ["open", "write"]);
+  assert.match(written(next).head, /^GET .*,ID=gw-3 /);
+  assert.equal(client.deadline > 1, true);
+  // A new connection that ends is another matter.
+  assert.equal(kinds(client.ended("get", 2)).at(-1), "lost");
+
+  const posting = grownClient(HELD_BODY);
+  const first = written(posting.send(new Uint8Array(1000), 0));
+  const again = posting.ended("post", 0);
+  assert.deepEqual(kinds(again), ["open", "write"]);
+  assert.deepEqual(written(again), first);
+  assert.deepEqual(kinds(posting.feed("post", ok(""), 0)), []);
+
+  // Once an answer has begun, or to a server that may not know requests by their numbers, nothing is sent again.
+  const begun = grownClient(HELD_BODY);
+  begun.feed("get", octets("HTTP/1.1 200"), 0);
+  assert.equal(kinds(begun.ended("get", 0)).at(-1), "lost");
+  const foreign = new KeepAliveClient(OPTIONS);
+  foreign.start(0);
+  foreign.feed("post", ok(""), 0);
+  foreign.feed("get", ok("GroovePing: 1.0,Ping\r\n"), 0);
+  assert.equal(kinds(foreign.ended("get", 0)).at(-1), "lost");
+});
+
 test("KeepAlive: a connection that ends within a large body tells what to offer next; within a small one it does not", () => {
   const large = grownClient();
   large.send(new Uint8Array(STREAMED_BODY), 0);

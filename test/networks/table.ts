@@ -258,8 +258,9 @@ export const NETWORKS: readonly Row[] = [
     scheme: "http",
     works: ALL,
     stay: { seconds: 45, every: 1 },
-    // A poll is over before.
-    loses: ["tcp", "websocket", "longlived", "keepalive"],
+    // A poll is over before, and KeepAlive sends again what a connection has not carried, unless its answer had begun.
+    loses: ["tcp", "websocket", "longlived"],
+    mayLose: ["keepalive"],
   },
   {
     name: "the first SYN is lost",
@@ -420,6 +421,19 @@ tcp flags & (syn|ack) == syn ip saddr . tcp sport . ip daddr . tcp dport != @see
     port: 8888,
     control: [ask("https://edge.test:2492/", "proxy refuses", "--proxy", "http://router.test:8888")],
   }),
+  {
+    name: "tinyproxy, without TLS: it closes each connection after an answer, and does not say so",
+    needs: [NEEDS.tinyproxy],
+    build: tinyproxy,
+    control: [
+      ask(PLAIN, "name unknown"),
+      ask(PLAIN, 200, "--proxy", "http://router.test:8888"),
+      ask(PLAIN, "proxy refuses", "--proxy", "http://router.test:8888", "--proxytunnel"),
+    ],
+    scheme: "http",
+    works: ["longlived", "keepalive", "polling"],
+    proxy: (net) => `http://${net.inside.ipv4}:8888`,
+  },
   proxied("microsocks", NEEDS.microsocks, microsocks, { scheme: "socks5h", port: 1080 }),
   proxied("microsocks with a password", NEEDS.microsocks, microsocksPassword, {
     scheme: "socks5h",

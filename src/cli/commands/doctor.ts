@@ -6,7 +6,7 @@ import { jsonLine, printable } from "../../lib/printable.ts";
 import { CommandError } from "../command-error.ts";
 import { defaultAddress, ownAddress } from "../device-options.ts";
 import { pageOf } from "../doctor/page.ts";
-import { inWordsOfCommand, jsonOf } from "../doctor/report.ts";
+import { jsonOf } from "../doctor/report.ts";
 import { tableOf } from "../doctor/table.ts";
 import { EXIT_CODES } from "../exit-codes.ts";
 import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
@@ -62,7 +62,7 @@ Example: grooveway doctor https://edge.example.com --report firewall.html`,
     if (completed.edge === undefined && relay === undefined) {
       throw usage("doctor", "the URL is missing: write https://edge.example.com, or log in first (grooveway login)");
     }
-    const found = await diagnose({
+    const diagnosis = await diagnose({
       edge: completed.edge,
       relay,
       address: completed.as === undefined ? defaultAddress() : ownAddress("doctor", completed.as),
@@ -75,7 +75,6 @@ Example: grooveway doctor https://edge.example.com --report firewall.html`,
         if (!json && process.stderr.isTTY) console.error(`grooveway: trying ${ways} ways, for up to 6 s each`);
       },
     });
-    const diagnosis = inWordsOfCommand(found);
     console.log(json ? jsonLine(jsonOf(diagnosis)) : tableOf(diagnosis));
     if (report !== undefined) write(report, pageOf(diagnosis));
     if (report !== undefined && !json) console.log(`The page for the administrator is in ${printable(report)}.`);

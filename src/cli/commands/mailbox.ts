@@ -1,7 +1,7 @@
 /** `grooveway mailbox`: lets an operator inspect and change the mailboxes of an edge. */
 import { askEdge, type Question } from "../../device/transports/ask-edge.ts";
 import { edgeDialler } from "../../device/transports/edge-dialler.ts";
-import { printable } from "../../lib/printable.ts";
+import { jsonLine, printable, visible } from "../../lib/printable.ts";
 import { CommandError } from "../command-error.ts";
 import { size } from "../output.ts";
 import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
@@ -81,8 +81,8 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
       body: more.length > 0 ? { senders: more.join(" ") } : undefined,
       expects: action === "rule" ? isRule : isStatus,
     });
-    if (values.json) console.log(JSON.stringify(told));
-    else console.log(action === "rule" ? (told as Pick<Status, "senders">).senders : describe(told as Status));
+    if (values.json) console.log(jsonLine(told));
+    else console.log(action === "rule" ? visible((told as Pick<Status, "senders">).senders) : describe(told as Status));
     return 0;
   },
 };
@@ -98,10 +98,15 @@ interface Status {
   readonly aside: number;
   readonly locked: boolean;
   readonly senders: string;
-  readonly dropped: Readonly<Record<string, number>>;
+  readonly dropped?: Readonly<Record<string, number>>;
 }
 
 type Ask = (question: Pick<Question, "method" | "path" | "body" | "expects">) => Promise<unknown>;
+
+const AGAIN = "the same mailboxes are listed again and again, which no edge does; look for a proxy in between";
+
+/** The largest time that a Date can hold, in milliseconds. */
+const LAST_TIME = 8.64e15;
 
 async function list(ask: Ask, json: boolean): Promise<void> {
   for (let after = ""; ; ) {
@@ -109,7 +114,9 @@ async function list(ask: Ask, json: boolean): Promise<void> {
     const page = (await ask({ path, expects: isPage })) as readonly Status[];
     const last = page.at(-1);
     if (last === undefined) return;
-    for (const status of page) console.log(json ? JSON.stringify(status) : line(status));
+    // A proxy that ignores the query would give the same page without end.
+    if (last.peer === after) throw new CommandError("NotAnEdge", AGAIN);
+    for (const status of page) console.log(json ? jsonLine(status) : visible(line(status)));
     after = last.peer;
   }
 }
@@ -119,17 +126,21 @@ function line({ peer, messages, octets, consumer }: Status): string {
 }
 
 function describe(status: Status): string {
-  const drops = Object.entries(status.dropped).filter(([, count]) => count > 0);
-  return [
+  // Who answers without TLS may lie.
+  const drops = Object.entries(status.dropped ?? {}).filter(([, count]) => count > 0);
+  const { oldest } = status;
+  const isTime = typeof oldest === "number" && Math.abs(oldest) <= LAST_TIME;
+  const lines = [
     `peer        ${status.peer}`,
     `waiting     ${status.messages} messages, ${size(status.octets)}${status.aside > 0 ? `, ${status.aside} set aside` : ""}`,
-    `oldest      ${status.oldest === undefined ? "–" : new Date(status.oldest).toISOString()}`,
+    `oldest      ${isTime ? new Date(oldest).toISOString() : "–"}`,
     `consumer    ${status.consumer ?? "–"}`,
     `generation  ${status.generation}`,
     `locked      ${status.locked ? "yes" : "no"}`,
     `senders     ${status.senders}`,
     `dropped     ${drops.length === 0 ? "–" : drops.map(([name, count]) => `${name} ${count}`).join(", ")}`,
-  ].join("\n");
+  ];
+  return lines.map(visible).join("\n");
 }
 
 /** Sends a request to the edge. A refusal becomes an error with the edge's own code. */

@@ -67,22 +67,6 @@ function throughOf(way: Way): string {
   return `${proxies.map(proxyText).join(" then ")}${source === undefined ? "" : ` (${source})`}`;
 }
 
-/** The library speaks of its option for the proxy, and the command of its own. */
-export function inWordsOfCommand(diagnosis: Diagnosis): Diagnosis {
-  const own = (text: string) => text.replaceAll("the option proxy", "--proxy");
-  const ways = diagnosis.ways.map((seen) => {
-    const { source } = seen.way;
-    return source === undefined ? seen : { ...seen, way: { ...seen.way, source: own(source) } };
-  });
-  const best = diagnosis.recommended;
-  return {
-    ...diagnosis,
-    ways,
-    findings: diagnosis.findings.map((finding) => ({ ...finding, text: own(finding.text) })),
-    recommended: best === undefined ? undefined : ways[diagnosis.ways.indexOf(best)],
-  };
-}
-
 /** What is the subject: the edge, or a relay without one. */
 export function subjectOf({ edge, relay, host }: Diagnosis): string {
   return edge === undefined ? (relay ?? host) : edge;

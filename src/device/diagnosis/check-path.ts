@@ -40,9 +40,14 @@ export async function checkPath(way: Way, options: PathOptions): Promise<PathObs
   const late = AbortSignal.timeout(timeout);
   const signal = AbortSignal.any([closing, late]);
   const { host, port, secure } = way;
-  const dialler = diallerOf(way, options);
   const start = performance.now();
   let seen: PathObservation = {};
+  const first: Dialler = async (to, patience) => {
+    const socket = await direct()(to, patience);
+    seen = { reached: performance.now() - start, ...seen };
+    return socket;
+  };
+  const dialler = diallerOf(way, options, first);
   const observed: Dialler = async (to, patience) => {
     const socket = await dialler(to, patience);
     seen = { ...seen, connected: performance.now() - start };
@@ -85,11 +90,16 @@ export async function checkPortal(host: string, options: PathOptions): Promise<A
   return answer;
 }
 
-/** Makes a dialler to the end of a path: to the host, or to the proxy that forwards requests. */
-function diallerOf(way: Way, { ca, proxies: { accounts } }: PathOptions): Dialler {
+/**
+ * Makes a dialler to the end of a path: to the host, or to the proxy that forwards requests.
+ *
+ * @param first connects to the first proxy
+ */
+function diallerOf(way: Way, { ca, proxies: { accounts } }: PathOptions, first: Dialler): Dialler {
   const { proxies, source = "" } = way;
   if (proxies.length === 0) return direct();
-  return (hasAbsoluteTargets(way) ? proxyDialler : tunnelDialler)(proxies, { source, accounts, ca });
+  const options = { source, accounts, ca, dialler: first };
+  return (hasAbsoluteTargets(way) ? proxyDialler : tunnelDialler)(proxies, options);
 }
 
 async function askHealth(

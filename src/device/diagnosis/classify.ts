@@ -26,9 +26,10 @@ export interface Verdict {
 }
 
 /** Judges each way, in the order of the observations. */
-export function classify({ ways, paths }: Pick<Observations, "ways" | "paths">): Verdict[] {
+export function classify({ ways, paths, dns }: Pick<Observations, "ways" | "paths" | "dns">): Verdict[] {
   return ways.map((seen) => {
     const key = pathOf(seen.way);
+    if (isUnresolved(seen, paths.get(key) ?? {}, dns)) return unresolved(seen.way.host);
     const beside = ways.filter((other) => other.roundTrip !== undefined && pathOf(other.way) === key);
     const working = new Set(beside.map(({ way }) => way.transport));
     return verdictOf(seen, paths.get(key) ?? {}, working);
@@ -100,13 +101,18 @@ function ofProxy({ way, failure }: WayObservation, path: PathObservation): Verdi
       );
     }
     case "ProxyFailed":
-      return blocked(
-        `The proxy ${proxy} does not answer as a proxy of that kind, or not in time.`,
-        `check host, port and kind of the proxy ${proxy}, and that it reaches ${to}`,
-      );
+      return notConnecting(way);
     default:
       return undefined;
   }
+}
+
+function notConnecting(way: Way): Verdict {
+  const proxy = viaOf(way);
+  return blocked(
+    `The proxy ${proxy} does not answer as a proxy of that kind, or not in time.`,
+    `check host, port and kind of the proxy ${proxy}, and that it reaches ${formatHostPort(way)}`,
+  );
 }
 
 function authentication(why: string, way: Way): Verdict {
@@ -155,7 +161,7 @@ function ofCertificate({ way, failure }: WayObservation, path: PathObservation):
 function ofConnection({ way, failure }: WayObservation, path: PathObservation): Verdict | undefined {
   const to = formatHostPort(way);
   const why = failure ?? path.failure;
-  if (path.connected === undefined) return unconnected(way, why);
+  if (path.connected === undefined) return unconnected(way, why, path);
   if (way.secure && path.secured === undefined) {
     const what = why === undefined ? "is not answered" : "is cut off";
     return blocked(
@@ -166,7 +172,21 @@ function ofConnection({ way, failure }: WayObservation, path: PathObservation): 
   return undefined;
 }
 
-function unconnected(way: Way, failure: Failure | undefined): Verdict {
+/** A name that DNS does not answer is silence like that of the host itself, but nobody has asked the host yet. */
+function isUnresolved(
+  { way, roundTrip, failure }: WayObservation,
+  path: PathObservation,
+  dns: Observations["dns"],
+): boolean {
+  const isSilent = roundTrip === undefined && path.connected === undefined && (failure ?? path.failure) === undefined;
+  return isSilent && way.proxies.length === 0 && dns?.host === way.host && dns.addresses.length === 0;
+}
+
+function unresolved(host: string): Verdict {
+  return blocked(`No DNS server answers for ${host}.`, "check the DNS server of this machine");
+}
+
+function unconnected(way: Way, failure: Failure | undefined, { reached }: PathObservation): Verdict {
   const first = way.proxies[0] ?? way;
   const at = formatHostPort(first);
   const what = way.proxies.length === 0 ? at : `the proxy ${at}`;
@@ -177,7 +197,7 @@ function unconnected(way: Way, failure: Failure | undefined): Verdict {
     case "EAI_NONAME":
       return blocked(`DNS has no address for ${first.host}.`, `check the name, and let DNS resolve ${first.host}`);
     case "EAI_AGAIN":
-      return blocked(`No DNS server answers for ${first.host}.`, "check the DNS server of this machine");
+      return unresolved(first.host);
     case "ECONNREFUSED":
       return blocked(
         `The connection to ${what} is refused.`,
@@ -196,7 +216,10 @@ function unconnected(way: Way, failure: Failure | undefined): Verdict {
     case "EADDRNOTAVAIL":
       return blocked(`There is no route to ${what}.`, "check the network of this machine");
     default:
-      return blocked(`Nothing answers at ${what}.`, `let TCP to ${at} out`);
+      // TCP to the proxy is open: the proxy is silent, or what is behind it.
+      return reached === undefined
+        ? blocked(`Nothing answers at ${what}.`, `let TCP to ${at} out`)
+        : notConnecting(way);
   }
 }
 

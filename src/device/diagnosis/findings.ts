@@ -27,7 +27,7 @@ export function findingsOf(seen: Observations): Finding[] {
   return [proxies(seen), dns(seen), portal(seen), tls(seen, paths), clock(paths), edge(seen, paths), token(seen)];
 }
 
-function proxies({ ways, proxyFailure, proxyProblem }: Observations): Finding {
+function proxies({ ways, paths, proxyFailure, proxyProblem }: Observations): Finding {
   if (proxyFailure !== undefined) {
     const text = "the PAC file of --proxy cannot be fetched or used: correct its URL, or name the proxy itself";
     return { check: "proxy", outcome: "failed", text };
@@ -35,11 +35,17 @@ function proxies({ ways, proxyFailure, proxyProblem }: Observations): Finding {
   if (proxyProblem !== undefined) {
     return { check: "proxy", outcome: "warning", text: visible(`${proxyProblem}; without it, connections are direct`) };
   }
-  const found = ways.flatMap(({ way: { proxies, source = "" } }) =>
-    proxies.length === 0 ? [] : [`${proxies.map(proxyText).join(" then ")} (${source})`],
+  const proxied = ways.filter(({ way }) => way.proxies.length > 0);
+  if (proxied.length === 0) return { check: "proxy", outcome: "ok", text: "none is set for this edge" };
+  const found = proxied.map(
+    ({ way: { proxies, source = "" } }) => `${proxies.map(proxyText).join(" then ")} (${source})`,
   );
-  if (found.length === 0) return { check: "proxy", outcome: "ok", text: "none is set for this edge" };
-  return { check: "proxy", outcome: "ok", text: visible([...new Set(found)].join(", ")) };
+  const text = visible([...new Set(found)].join(", "));
+  const isPassed = proxied.some(
+    ({ way, roundTrip }) => roundTrip !== undefined || paths.get(pathOf(way))?.connected !== undefined,
+  );
+  if (isPassed) return { check: "proxy", outcome: "ok", text };
+  return { check: "proxy", outcome: "failed", text: `${text}: no connection comes through; see the ways` };
 }
 
 function dns({ dns: seen }: Observations): Finding {
@@ -48,7 +54,8 @@ function dns({ dns: seen }: Observations): Finding {
   }
   const { host, addresses, system } = seen;
   if (addresses.length > 0) return { check: "dns", outcome: "ok", text: `${host} has ${addresses.join(", ")}` };
-  const why = system === undefined ? "DNS does not answer" : `it has no address (${system})`;
+  const isSilent = system === undefined || system === "EAI_AGAIN";
+  const why = isSilent ? "DNS does not answer" : `it has no address (${system})`;
   const text = `${host}: ${why}; check the name and the DNS server of this machine. Through a proxy, the proxy resolves it`;
   return { check: "dns", outcome: "failed", text };
 }

@@ -36,6 +36,8 @@ export interface WayObservation {
  * proxies. Checked with one GET of `/health`.
  */
 export interface PathObservation {
+  /** Milliseconds until TCP to the first proxy was connected. */
+  readonly reached?: number | undefined;
   /** Milliseconds until TCP, or the tunnel through the proxies, was connected. */
   readonly connected?: number | undefined;
   /** Milliseconds until TLS was established. */

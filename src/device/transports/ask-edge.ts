@@ -7,7 +7,7 @@
 import { type IncomingMessage, request } from "node:http";
 import type { Socket } from "node:net";
 import { parseRelay, prefixOf, REASON_HEADER, RELAY_HEADER, retryAfterOf } from "../../encapsulation/index.ts";
-import { visible } from "../../lib/printable.ts";
+import { visible, withoutCredentials } from "../../lib/printable.ts";
 import { DeviceError } from "../device-error.ts";
 import { ANSWER_OCTETS, ANSWER_TIMEOUT } from "../limits.ts";
 import { authorization } from "../token-source.ts";
@@ -74,8 +74,8 @@ export async function askEdge(question: Question): Promise<EdgeAnswer> {
       ok: false,
       status: answer.status,
       code,
-      detail: visible(String(detail)),
-      cure: visible(String(cure)),
+      detail: visible(withoutCredentials(String(detail))),
+      cure: visible(withoutCredentials(String(cure))),
       retryAfter,
       edgeName: edgeName === undefined || parseRelay(edgeName) === undefined ? undefined : edgeName,
     };

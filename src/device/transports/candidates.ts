@@ -86,8 +86,15 @@ export function pathText(way: Way): string {
 
 /** Describes a way in one line: `websocket to edge.example.com:443 over TLS through http://proxy.example.com:3128`. */
 export function wayText(way: Way): string {
-  const through = way.proxies.map((proxy) => ` through ${proxyText(proxy)}`).join("");
+  const through = way.proxies.map((proxy) => `${THROUGH}${proxyText(proxy)}`).join("");
   return `${way.transport} to ${formatHostPort(way)}${way.secure ? " over TLS" : ""}${through}`;
+}
+
+const THROUGH = " through ";
+
+/** Whether a way goes through a proxy, by its text. */
+export function hasProxy(text: string): boolean {
+  return text.includes(THROUGH);
 }
 
 /** A way, and why it failed. */

@@ -13,7 +13,7 @@
 import { lookup } from "node:dns";
 import { connect, isIP, type Socket } from "node:net";
 import type { DeviceError } from "../device-error.ts";
-import { ATTEMPT_DELAY, DIAL_ADDRESSES, DIAL_TIMEOUT } from "../limits.ts";
+import { ADDRESS_MEMORY, ATTEMPT_DELAY, DIAL_ADDRESSES, DIAL_TIMEOUT, REMEMBERED_NAMES } from "../limits.ts";
 import { unreachable, unresolved } from "./dial-error.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { secured } from "./tls.ts";
@@ -109,10 +109,37 @@ export function direct({ refuse = () => undefined, network = NODE }: DirectOptio
   let answered: string | undefined;
   return async (to, patience) => {
     patience.signal.throwIfAborted();
-    const won = await new Race(to, patience, network, refuse, answered).won;
+    const won = await new Race(to, patience, { network, refuse, answered, lately: latelyOf(network, to.host) }).won;
     answered = won.address;
+    remember(network, to.host, won);
     return won.socket;
   };
+}
+
+/** Addresses that have connected, by name, and when. */
+const connected = new WeakMap<Network, Map<string, ResolvedAddress & { readonly at: number }>>();
+
+function remember(network: Network, host: string, { address }: Attempt): void {
+  const names = connected.get(network) ?? new Map();
+  connected.set(network, names);
+  names.delete(host);
+  if (isIP(host) === 0) names.set(host, { address, family: isIP(address), at: performance.now() });
+  const [oldest] = names.keys();
+  if (names.size > REMEMBERED_NAMES) names.delete(oldest);
+}
+
+function latelyOf(network: Network, host: string): ResolvedAddress | undefined {
+  const known = connected.get(network)?.get(host);
+  return known !== undefined && performance.now() - known.at < ADDRESS_MEMORY ? known : undefined;
+}
+
+interface RaceOptions {
+  readonly network: Network;
+  readonly refuse: (address: string) => DeviceError | undefined;
+  /** The address that this dialler last connected to. */
+  readonly answered: string | undefined;
+  /** An address of the name from not long ago. */
+  readonly lately: ResolvedAddress | undefined;
 }
 
 /** One attempt. It has failed if `error` is set. */
@@ -146,13 +173,7 @@ class Race {
   #delay: NodeJS.Timeout | undefined;
   #slowLookup: NodeJS.Timeout | undefined;
 
-  constructor(
-    to: Endpoint,
-    patience: Patience,
-    network: Network,
-    refuse: (address: string) => DeviceError | undefined,
-    answered: string | undefined,
-  ) {
+  constructor(to: Endpoint, patience: Patience, { network, refuse, answered, lately }: RaceOptions) {
     this.#to = to;
     this.#patience = patience;
     this.#network = network;
@@ -171,6 +192,7 @@ class Race {
       this.#slowLookup = setTimeout(() => {
         this.#lookup(4);
         this.#lookup(6);
+        if (lately !== undefined) this.#add([lately]);
       }, ATTEMPT_DELAY);
     }
   }

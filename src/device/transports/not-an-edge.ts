@@ -5,7 +5,7 @@
  * @module
  */
 import { prefixOf } from "../../encapsulation/index.ts";
-import { printable, visible } from "../../lib/printable.ts";
+import { printable, visible, withoutCredentials } from "../../lib/printable.ts";
 import { DeviceError } from "../device-error.ts";
 
 /** A response that did not come from an edge. */
@@ -30,7 +30,7 @@ const PASSING: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504]);
  */
 export function foreignAnswer(edge: URL, answer: ForeignAnswer, retryAfter?: number): DeviceError {
   const { status } = answer;
-  const said = `${shown(edge)} answered ${status} ${visible(answer.phrase)}`.trim();
+  const said = `${shown(edge)} answered ${status} ${visible(withoutCredentials(answer.phrase))}`.trim();
   const location = answer.header("location");
   if (status >= 300 && status < 400 && location !== undefined) return redirected(edge, said, location);
   const content = contentOf(answer);
@@ -53,7 +53,7 @@ export function foreignAnswer(edge: URL, answer: ForeignAnswer, retryAfter?: num
 export function notHttp(edge: URL, octets: Uint8Array): DeviceError {
   if (isTls(octets)) return notPlain(edge);
   const [line = ""] = textOf(octets).split(/\r?\n/);
-  const said = printable(line.slice(0, 60));
+  const said = printable(withoutCredentials(line).slice(0, 60));
   return line.startsWith("HTTP/")
     ? notAnEdge(`${shown(edge)} answered ${said} and invalid HTTP headers; look for a proxy in between`)
     : notAnEdge(`${shown(edge)} does not speak HTTP: it said ${said}; check host and port`);
@@ -90,7 +90,7 @@ function secured(edge: URL): URL {
 
 function redirected(edge: URL, said: string, location: string): DeviceError {
   const to = URL.canParse(location, edge.href) ? new URL(location, edge.href) : undefined;
-  const where = `${said}, a redirect to ${printable(to?.href ?? location)}`;
+  const where = `${said}, a redirect to ${printable(withoutCredentials(to?.href ?? location))}`;
   if (to !== undefined && to.hostname === edge.hostname && to.protocol === "https:" && isPlain(edge)) {
     const secure = secured(edge);
     secure.port = to.port;
@@ -106,10 +106,12 @@ function contentOf({ header, body }: ForeignAnswer): string {
   const [type = ""] = (header("content-type") ?? "").split(";");
   if (/html/i.test(type)) {
     const [, title = ""] = /<title[^>]*>([^<]*)/i.exec(textOf(body)) ?? [];
-    return title.trim() === "" ? " with a page" : ` with the page ${printable(title.trim().slice(0, 80))}`;
+    return title.trim() === ""
+      ? " with a page"
+      : ` with the page ${printable(withoutCredentials(title).trim().slice(0, 80))}`;
   }
   if (type.trim() === "" || header("content-length") === "0") return " with an empty body";
-  return ` with ${printable(type.trim())}`;
+  return ` with ${printable(withoutCredentials(type).trim())}`;
 }
 
 /** The URL as the user wrote it, without a password. */

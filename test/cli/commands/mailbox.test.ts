@@ -47,6 +47,40 @@ test("a login page, an empty answer or another server: one line says what answer
   }
 });
 
+test("what lies about mailboxes neither keeps the command for ever nor reaches the terminal", async (context) => {
+  const status = {
+    peer: "\u001b[31mbob\u202e",
+    messages: 1,
+    octets: 1,
+    oldest: 1e300,
+    senders: "\u009bx",
+    generation: 1,
+  };
+  const port = await listening(
+    context,
+    createPlain(({ url = "" }, response) => {
+      const value = url.includes("/mailboxes/") ? status : [status];
+      response.writeHead(200, { "Content-Type": "application/json" }).end(JSON.stringify(value));
+    }),
+  );
+  const edge = ["--edge", `http://127.0.0.1:${port}`, "--token", "t"];
+  const listed = await runHere(["mailbox", "ls", ...edge]);
+  assert.equal(listed.code, 3);
+  assert.match(listed.stderr, /the same mailboxes are listed again and again, .* \[NotAnEdge\]$/m);
+  const outputs = [listed.stdout];
+  for (const args of [
+    ["show", "bob"],
+    ["show", "bob", "--json"],
+    ["rule", "bob"],
+  ]) {
+    const { code, stdout, stderr } = await runHere(["mailbox", ...args, ...edge]);
+    assert.equal(code, 0, stderr);
+    outputs.push(stdout);
+  }
+  const hidden = ["\u001b", "\u009b", "\u202e"];
+  for (const output of outputs) assert.ok(!hidden.some((character) => output.includes(character)), output);
+});
+
 test("a redirect is not followed: the token is sent nowhere else", async (context) => {
   const tokens: unknown[] = [];
   const elsewhere = await listening(

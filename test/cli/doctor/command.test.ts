@@ -1,9 +1,12 @@
 /** `grooveway doctor` as a user runs it. */
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { type LocalEdge, startLocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
+import { diagnose } from "../../../src/device/diagnosis/index.ts";
+import { Proxies } from "../../../src/device/index.ts";
 import { ed25519, type Issuer, jwks } from "../../edge/issuer.ts";
 import { authority } from "../../support/certificates.ts";
 import { folder, run, runHere } from "../support.ts";
@@ -53,6 +56,21 @@ describe("grooveway doctor", { concurrency: 2 }, () => {
       assert.match(why, /from "test authority", which only this machine trusts/);
     }
     assert.equal(checks.find(({ check }: { check: string }) => check === "tls").outcome, "warning");
+  });
+
+  test("names a proxy that takes the connection and connects to nothing", async (t) => {
+    const silent = createServer(() => undefined);
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    t.after(() => silent.close());
+    const { port } = silent.address() as AddressInfo;
+    const proxies = new Proxies({ proxy: `http://127.0.0.1:${port}` });
+    const { ways, findings } = await diagnose({ edge: edge.url, address: "alice/laptop", proxies, timeout: 1000 });
+    assert.equal(ways.length, 4);
+    for (const { verdict } of ways) assert.match(verdict.why ?? "", /The proxy http:\S+ does not answer as a proxy/);
+    assert.deepEqual(
+      findings.filter(({ check }) => check === "proxy").map(({ outcome }) => outcome),
+      ["failed"],
+    );
   });
 
   test("ends with 3 if no way works", async () => {

@@ -4,7 +4,12 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import { DEVICE_ERRORS, type DeviceErrorCode } from "../../../src/device/device-error.ts";
 import { classify, recommend, STATUSES, type Status, type Verdict } from "../../../src/device/diagnosis/classify.ts";
-import { type PathObservation, pathOf, type WayObservation } from "../../../src/device/diagnosis/observations.ts";
+import {
+  type DnsObservation,
+  type PathObservation,
+  pathOf,
+  type WayObservation,
+} from "../../../src/device/diagnosis/observations.ts";
 import {
   PROXY_KINDS,
   type ProxyChain,
@@ -29,11 +34,19 @@ function judge(
   transport: TransportName,
   seen: Omit<WayObservation, "way">,
   path: PathObservation = OPEN,
-  { proxies = [], beside = [] }: { readonly proxies?: ProxyChain; readonly beside?: readonly TransportName[] } = {},
+  {
+    proxies = [],
+    beside = [],
+    dns,
+  }: {
+    readonly proxies?: ProxyChain;
+    readonly beside?: readonly TransportName[];
+    readonly dns?: DnsObservation;
+  } = {},
 ): Verdict {
   const own = way(transport, proxies);
   const ways = [{ ...seen, way: own }, ...beside.map((name) => ({ ...WORKS, way: way(name, proxies) }))];
-  const [verdict] = classify({ ways, paths: new Map([[pathOf(own), path]]) });
+  const [verdict] = classify({ ways, paths: new Map([[pathOf(own), path]]), dns });
   assert.ok(verdict);
   return verdict;
 }
@@ -91,10 +104,28 @@ const CASES: readonly [name: string, verdict: Verdict, status: Status, text: Reg
   ],
   ["a silent port", judge("polling", {}, {}), "blocked", /Nothing answers at edge\.example\.com:443/],
   [
+    "a name that DNS does not answer",
+    judge("polling", {}, {}, { dns: { host: "edge.example.com", addresses: [] } }),
+    "blocked",
+    /No DNS server answers for edge\.example\.com.*check the DNS server/,
+  ],
+  [
+    "a silent port of a name that DNS knows",
+    judge("polling", {}, {}, { dns: { host: "edge.example.com", addresses: ["192.0.2.1"] } }),
+    "blocked",
+    /Nothing answers at edge\.example\.com:443/,
+  ],
+  [
     "a silent proxy",
     judge("polling", {}, {}, { proxies: [PROXY] }),
     "blocked",
     /Nothing answers at the proxy proxy:3128.*let TCP to proxy:3128 out/,
+  ],
+  [
+    "a proxy that takes the connection and then is silent, as when the destination does not answer it",
+    judge("polling", {}, { reached: 3 }, { proxies: [PROXY] }),
+    "blocked",
+    /proxy:3128 does not answer.*or not in time.*check host, port and kind.*that it reaches edge\.example\.com:443/,
   ],
   ["silence in the handshake", judge("polling", {}, { connected: 5 }), "blocked", /handshake is not answered.*let TLS/],
   [
@@ -253,7 +284,7 @@ describe("a way", () => {
 
   it("is not judged by what works over another path", () => {
     const ways = [{ way: way("longlived") }, { ...WORKS, way: way("polling", [PROXY]) }];
-    const [verdict] = classify({ ways, paths: new Map([[pathOf(way("longlived")), OPEN]]) });
+    const [verdict] = classify({ ways, paths: new Map([[pathOf(way("longlived")), OPEN]]), dns: undefined });
     assert.equal(verdict?.status, "blocked");
   });
 });
@@ -304,7 +335,7 @@ describe("whatever is seen", () => {
       fc.property(fc.array(fc.tuple(seen, paths), { maxLength: 6 }), (all) => {
         const known = new Map(all.map(([one, path]) => [pathOf(one.way), path as PathObservation]));
         const observed = all.map(([one]) => one as WayObservation);
-        const verdicts = classify({ ways: observed, paths: known });
+        const verdicts = classify({ ways: observed, paths: known, dns: undefined });
         assert.equal(verdicts.length, observed.length);
         for (const [i, { status, isUsable, why, need }] of verdicts.entries()) {
           assert.equal(isUsable, observed[i]?.roundTrip !== undefined);

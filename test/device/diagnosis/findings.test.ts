@@ -36,7 +36,9 @@ describe("a finding about", () => {
     const proxies = [{ kind: "http", host: "proxy", port: 3128 }] as const;
     const way = { ...WAY, proxies, source: "HTTPS_PROXY" };
     const ways = [{ way }, { way: { ...way, transport: "longlived" as const } }];
-    assert.equal(find("proxy", { ways }), "ok: http://proxy:3128 (HTTPS_PROXY)");
+    const paths = new Map([[pathOf(way), { reached: 1, connected: 2 }]]);
+    assert.equal(find("proxy", { ways, paths }), "ok: http://proxy:3128 (HTTPS_PROXY)");
+    assert.equal(find("proxy", { ways: [{ way, roundTrip: 5 }] }), "ok: http://proxy:3128 (HTTPS_PROXY)");
     assert.equal(find("proxy", {}), "ok: none is set for this edge");
     assert.match(find("proxy", { proxyFailure: { code: "ProxyFailed" } }), /^failed: the PAC file/);
     const problem = "the PAC file at pac cannot be fetched: no answer (ECONNRESET)";
@@ -44,6 +46,16 @@ describe("a finding about", () => {
       find("proxy", { proxyProblem: problem }),
       /^warning: .*ECONNRESET\); without it, connections are direct/,
     );
+  });
+
+  it("a proxy says if no connection comes through it", () => {
+    const way = { ...WAY, proxies: [{ kind: "http", host: "proxy", port: 3128 }] as const, source: "HTTPS_PROXY" };
+    for (const path of [{}, { reached: 1 }, { failure: { code: "ProxyRefuses" } }] as const) {
+      assert.equal(
+        find("proxy", { ways: [{ way }], paths: new Map([[pathOf(way), path]]) }),
+        "failed: http://proxy:3128 (HTTPS_PROXY): no connection comes through; see the ways",
+      );
+    }
   });
 
   it("DNS has the addresses, or why there are none", () => {
@@ -54,6 +66,7 @@ describe("a finding about", () => {
       /^failed: .*no address \(ENOTFOUND\)/,
     );
     assert.match(find("dns", { dns: { host, addresses: [] } }), /^failed: .*does not answer/);
+    assert.match(find("dns", { dns: { host, addresses: [], system: "EAI_AGAIN" } }), /^failed: .*does not answer/);
     assert.match(find("dns", {}), /^unknown/);
   });
 

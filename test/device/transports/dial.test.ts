@@ -385,6 +385,35 @@ it("the address that answered is tried first the next time", async (t) => {
   );
 });
 
+it("an address that has connected is tried beside a lookup that has become slow", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const script: { name: Fate & { addresses: readonly string[] }; addresses: Record<string, Fate> } = {
+    name: { after: 0, addresses: [V4] },
+    addresses: { [V4]: { after: 10 }, [V6]: { after: 10 } },
+  };
+  let now = 0;
+  const network = new FakeNetwork(script, () => now);
+  const once = async () => {
+    const dialled = dial({ host: "edge.example.com", port: 443, dialler: direct({ network }) });
+    await settle();
+    const until = now + 6_000;
+    for (; now < until; now += 10) {
+      t.mock.timers.tick(10);
+      await settle();
+    }
+    return ((await dialled) as unknown as FakeSocket).address;
+  };
+  assert.equal(await once(), V4);
+  // A silent server beside one that answers.
+  script.name = { after: 5_000, addresses: [V6] };
+  const start = now;
+  assert.equal(await once(), V4);
+  assert.ok(network.log.includes(`${start + 240} connect ${V4}`), network.log.join());
+  // The name has moved.
+  script.addresses[V4] = {};
+  assert.equal(await once(), V6);
+});
+
 it("a custom dialler, such as a proxy, replaces the built-in one", async (t) => {
   const server = await listen((socket) => socket.end("hello"));
   t.after(() => server.close());

@@ -262,3 +262,30 @@ describe("a request to an edge", () => {
     await assert.rejects(asking, /closed/);
   });
 });
+
+it("a foreign answer that repeats what it has heard is told without it", async (t) => {
+  const [token, basic] = [
+    "eyJhbGciOiJFZERTQSJ9.eyJhdWQiOiJlZGdlIn0.c2lnbmF0dXJlLW9mLXRoZS10b2tlbi1oZXJl",
+    "YWxpY2U6cHc=",
+  ];
+  const heard = [`Bearer ${token}`, `Basic ${basic}`, token, Buffer.from(token).toString("base64")].join(" ");
+  const pages = [
+    response(`403 ${heard}`),
+    response("200 OK", HTML, `<title>${heard}</title>`),
+    response("302 Found", { Location: `http://portal.example.net/?${encodeURIComponent(heard)}` }),
+    response("200 OK", { "Content-Type": heard }),
+    response("403 Forbidden", { "Grooveway-Reason": "LockedOut", "Grooveway-Detail": heard, "Grooveway-Cure": heard }),
+    response("403 Forbidden", { "Grooveway-Reason": "LockedOut" }, JSON.stringify({ detail: heard, cure: heard })),
+  ];
+  for (const page of pages) {
+    const edge = await answering(t, page);
+    const asked = await askEdge({ edge: new URL(edge), path: "/x", token, expects: () => true }).catch(String);
+    const opened = openTransport({ transport: "keepalive", edge, relay: "edge" });
+    await assert.rejects(opened.established);
+    const told = JSON.stringify([asked, opened.lost?.detail, opened.lost?.cure, opened.failure?.message]);
+    assert.ok(told.length > 20);
+    for (const secret of [basic, ...token.split("."), Buffer.from(token).toString("base64")]) {
+      assert.ok(!told.includes(secret), `${secret} in ${told}`);
+    }
+  }
+});

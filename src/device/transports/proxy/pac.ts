@@ -70,7 +70,7 @@ async function request(url: URL, timeout: number): Promise<string> {
   const late = AbortSignal.timeout(timeout);
   const secure = url.protocol === "https:";
   const port = url.port === "" ? (secure ? SECURE_TUNNEL_PORT : HTTP_PORT) : Number(url.port);
-  const account = [url.username, url.password].map(decodeURIComponent).join(":");
+  const account = accountIn(url);
   const socket = await dial({ host: unbracketed(url.hostname), port, secure, timeout });
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const asked = get({
@@ -103,6 +103,14 @@ async function request(url: URL, timeout: number): Promise<string> {
     return await promise;
   } finally {
     asked.destroy();
+  }
+}
+
+function accountIn({ username, password }: URL): string {
+  try {
+    return [username, password].map(decodeURIComponent).join(":");
+  } catch {
+    throw new Error("user and password in its URL are percent-encoded, so write % as %25");
   }
 }
 

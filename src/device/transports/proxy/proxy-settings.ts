@@ -30,6 +30,8 @@ export interface ProxyOptions {
    * `pac+http://...` or `pac+file:///...`: what that PAC file says. `direct`: none. Default: as described above.
    */
   readonly proxy?: string | undefined;
+  /** What messages call that option. Default: `the option proxy`. */
+  readonly optionName?: string | undefined;
   /** Credentials for proxies, whatever names those. */
   readonly accounts?: readonly ProxyAccount[] | undefined;
   /** Default: remembers for this process. */
@@ -59,6 +61,7 @@ export class Proxies {
   readonly #options: ProxyOptions;
   readonly #env: Readonly<Record<string, string | undefined>>;
   readonly #option: ParsedOption | undefined;
+  readonly #optionName: string;
   /** The last choice for each destination, as text. */
   readonly #reported = new Map<string, string>();
 
@@ -66,7 +69,8 @@ export class Proxies {
   constructor(options: ProxyOptions = {}) {
     this.#options = options;
     this.#env = options.env ?? process.env;
-    this.#option = options.proxy === undefined ? undefined : parseOption(options.proxy);
+    this.#optionName = options.optionName ?? "the option proxy";
+    this.#option = options.proxy === undefined ? undefined : parseOption(options.proxy, this.#optionName);
     // What is written with the proxy comes first, since that is for this program alone.
     const own = this.#option?.type === "chain" ? this.#option.accounts : [];
     this.accounts = new ProxyAccounts([...own, ...(options.accounts ?? [])], options.refused);
@@ -92,9 +96,9 @@ export class Proxies {
     const option = this.#option;
     switch (option?.type) {
       case "direct":
-        return { chains: [[]], source: "the option proxy", isForced: true };
+        return { chains: [[]], source: this.#optionName, isForced: true };
       case "chain":
-        return { chains: [option.chain], source: "the option proxy", isForced: true };
+        return { chains: [option.chain], source: this.#optionName, isForced: true };
       case "pac":
         return { chains: await this.#pac(option.location, to), source: pacSource(option.location), isForced: true };
       case undefined:
@@ -198,11 +202,11 @@ type ParsedOption =
   | { readonly type: "chain"; readonly chain: ProxyChain; readonly accounts: readonly ProxyAccount[] }
   | { readonly type: "pac"; readonly location: string };
 
-function parseOption(text: string): ParsedOption {
+function parseOption(text: string, name: string): ParsedOption {
   if (text === "direct") return { type: "direct" };
   const [, location] = /^pac\+(.+)$/is.exec(text) ?? [];
   if (location !== undefined) return { type: "pac", location };
-  return { type: "chain", ...parseProxies(text, "the option proxy") };
+  return { type: "chain", ...parseProxies(text, name) };
 }
 
 /** In a CGI program, `HTTP_PROXY` is a header of the request. */

@@ -240,6 +240,13 @@ describe("a PAC file", () => {
     }
   });
 
+  it("may have user and password in its URL, percent-encoded, and says so", async () => {
+    await assert.rejects(
+      chosen({ proxy: "pac+http://alice:100%zz@127.0.0.1:1/proxy.pac" }),
+      /^DeviceError: the PAC file at 127\.0\.0\.1:1 cannot be fetched: user and password in its URL are percent-encoded/,
+    );
+  });
+
   it("is fetched by HTTPS with the trust of an edge", async (t) => {
     const ours = authority();
     const server = createSecureServer(ours, (_, answer) => {

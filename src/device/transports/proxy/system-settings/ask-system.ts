@@ -36,7 +36,7 @@ export interface SystemOptions {
 const NODE: SystemOptions = {
   platform: process.platform,
   env: process.env,
-  run,
+  run: runTool,
   read: (path) => readFile(path, "utf8"),
 };
 
@@ -69,8 +69,10 @@ function answer(source: string, proxies: SystemProxies): SystemAnswer {
   return { source, proxies };
 }
 
-function run(program: string, args: readonly string[]): Promise<string> {
-  const options = { timeout: TOOL_TIMEOUT, maxBuffer: TOOL_OUTPUT, windowsHide: true };
+/** Runs a program; resolves with what it prints. Rejects if it fails, or has not ended after a second. */
+export function runTool(program: string, args: readonly string[]): Promise<string> {
+  // A tool that hangs may not heed anything less.
+  const options = { timeout: TOOL_TIMEOUT, killSignal: "SIGKILL", maxBuffer: TOOL_OUTPUT, windowsHide: true } as const;
   return new Promise((resolve, reject) => {
     execFile(program, [...args], options, (error, stdout) => {
       if (error === null) resolve(stdout);
