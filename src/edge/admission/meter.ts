@@ -119,7 +119,8 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     const octets = this.#account.reserve(mailbox, reservation);
     const isUnused = this.#account.total === 0 && this.#connections.size === 0;
     if (isUnused && this.#lookAt === Number.POSITIVE_INFINITY) await this.ctx.storage.deleteAll();
-    return octets === undefined ? undefined : { octets, isAmple: this.#account.left >= AMPLE_OCTETS };
+    if (octets === undefined) return undefined;
+    return { octets, isAmple: this.#account.left >= AMPLE_OCTETS, isSpent: this.#account.isSpent };
   }
 
   /**

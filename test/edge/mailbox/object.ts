@@ -49,7 +49,8 @@ export class FakeMeter {
     if (this.manner === "hangs") return new Promise(() => undefined);
     const octets = this.account.reserve(mailbox, reservation);
     if (this.manner !== "answers") return new Promise(() => undefined);
-    return octets === undefined ? undefined : { octets, isAmple: this.account.left >= AMPLE_OCTETS };
+    if (octets === undefined) return undefined;
+    return { octets, isAmple: this.account.left >= AMPLE_OCTETS, isSpent: this.account.isSpent };
   }
 }
 
