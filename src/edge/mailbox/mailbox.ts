@@ -983,7 +983,11 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     if (this.#alarmAt !== undefined && this.#alarmAt <= again) return;
     const due = Math.min(again, this.#store.expiry() ?? this.#leastUse());
     if (due === Number.POSITIVE_INFINITY) return;
-    this.#alarmAt ??= (await this.ctx.storage.getAlarm()) ?? Number.POSITIVE_INFINITY;
+    if (this.#alarmAt === undefined) {
+      const set = (await this.ctx.storage.getAlarm()) ?? Number.POSITIVE_INFINITY;
+      // It may have been set meanwhile.
+      this.#alarmAt ??= set;
+    }
     if (this.#alarmAt <= due) return;
     this.#alarmAt = due;
     await this.ctx.storage.setAlarm(due);

@@ -65,7 +65,7 @@ describe("a sender whose messages wait in many mailboxes", () => {
     const { edge, alice, account, mailbox } = await filled(t);
     let stored = SENDER;
     let refused: unknown;
-    for (let round = 0; refused === undefined && stored < 4 * SENDER; round += 1) {
+    while (refused === undefined && stored < 4 * SENDER) {
       const idle = `${fresh("ida")}/pc`;
       const reader = await connect(edge, idle, "websocket");
       for (let n = 0; n < 2 && refused === undefined; n += 1) {

@@ -196,6 +196,17 @@ describe("a Meter that does not answer", () => {
   });
 });
 
+it("an alarm that is set sooner while another call looks up the alarm stays so", async (t) => {
+  const driven = drive(t, { sender: 1024 * MIB });
+  await driven.mailbox.append(messageOf("jan", 1000));
+  await driven.begin();
+  // Both wait for the directory. The first then sets the alarm for an empty mailbox.
+  const attached = driven.mailbox.attach();
+  await driven.mailbox.append(messageOf("jan", 1000));
+  await attached;
+  assert.equal(driven.alarmAt, Date.now() + SETTLE_PAUSE);
+});
+
 it("a sender that was suspended while a consumer drained is told of room when the consumer leaves", async (t) => {
   const driven = drive(t, { sender: MIB });
   const { mailbox } = driven;

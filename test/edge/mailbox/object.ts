@@ -104,6 +104,8 @@ export interface Driven {
   letPass(milliseconds: number): Promise<void>;
   /** The object loses its memory. */
   wake(): void;
+  /** The object loses its memory, its tables and its alarm. */
+  begin(): Promise<void>;
 }
 
 /**
@@ -126,7 +128,12 @@ export function drive(t: TestContext, { sender = AMPLE_OCTETS - 1, quota = "" } 
   const storage = {
     sql: db.sql,
     transactionSync: db.transaction,
-    getAlarm: async () => alarmAt ?? null,
+    async getAlarm() {
+      const at = alarmAt ?? null;
+      // Other calls may go on meanwhile.
+      await new Promise(setImmediate);
+      return at;
+    },
     async setAlarm(at: number) {
       alarmAt = at;
     },
@@ -170,6 +177,10 @@ export function drive(t: TestContext, { sender = AMPLE_OCTETS - 1, quota = "" } 
       await step(0);
     },
     wake() {
+      mailbox = new Real(context, env);
+    },
+    async begin() {
+      await storage.deleteAll();
       mailbox = new Real(context, env);
     },
   };
