@@ -104,6 +104,12 @@ export const HOLD_FLIGHT_OCTETS = 1024 * 1024;
  */
 export const HOLD_MESSAGE = 256;
 
+/**
+ * Messages that a device may send before its Connect is accepted. It sends one and waits; another may cut it in pieces, or
+ * be eager. Until then nobody is charged for them.
+ */
+export const EARLY_MESSAGES = 128;
+
 /** Text messages that this release does not know, which a newer device may send. More of them are charged like data. */
 export const UNKNOWN_WORDS = 16;
 

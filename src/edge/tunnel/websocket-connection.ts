@@ -30,6 +30,7 @@ import type { SignsOfLife, SocketConnection } from "./device-connection.ts";
 import type { SavedConnection, WebSocketSnapshot } from "./hibernation.ts";
 import {
   ANSWERS_AHEAD,
+  EARLY_MESSAGES,
   HOLD_IGNORED_OCTETS,
   HOLD_MESSAGE,
   MARK_OCTETS,
@@ -57,6 +58,8 @@ export class WebSocketConnection implements SocketConnection {
   readonly #backlog = new WebSocketBacklog(pool);
   #taking = false;
   #marks: boolean;
+  /** Messages before Connect was accepted. */
+  #early = 0;
   /** Words that were not due. */
   #unknownWords = 0;
   #unanswered: (readonly [string, number])[];
@@ -93,8 +96,7 @@ export class WebSocketConnection implements SocketConnection {
     if (typeof word === "string" && this.#heed(word)) return;
     const octets = typeof word === "string" ? NOTHING : new Uint8Array(word);
     const backlog = this.#backlog;
-    // Before Connect nobody is charged.
-    if (octets.length === 0 && (backlog.held || !this.endpoint.connected)) {
+    if (this.#isFlood(octets)) {
       this.#drop();
       return;
     }
@@ -120,6 +122,13 @@ export class WebSocketConnection implements SocketConnection {
       backlog.hold();
       this.socket.send("hold");
     }
+  }
+
+  /** Whether a message is one of more than any device has a use for. */
+  #isFlood({ length }: Uint8Array): boolean {
+    if (this.endpoint.connected) return length === 0 && this.#backlog.held;
+    this.#early += 1;
+    return length === 0 || this.#early > EARLY_MESSAGES;
   }
 
   /** The backlog is too long: discards it, and ends the connection. */

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { SstpEndpoint } from "../../../src/edge/endpoint/sstp-endpoint.ts";
-import { HOLD_MESSAGE, HOLD_OCTETS, UNKNOWN_WORDS } from "../../../src/edge/tunnel/limits.ts";
+import { EARLY_MESSAGES, HOLD_MESSAGE, HOLD_OCTETS, UNKNOWN_WORDS } from "../../../src/edge/tunnel/limits.ts";
 import { WebSocketConnection } from "../../../src/edge/tunnel/websocket-connection.ts";
 
 /** A connection whose endpoint counts what it charges for. */
@@ -67,6 +67,14 @@ describe("a WebSocket device", () => {
     const { hear, seen } = started();
     await hear(new ArrayBuffer(1), 1000);
     assert.equal(seen.charged, 1000 * HOLD_MESSAGE);
+  });
+
+  it("is ended when it sends many tiny messages before Connect", async () => {
+    const { hear, seen } = started({ connected: false });
+    await hear(new ArrayBuffer(1), EARLY_MESSAGES);
+    assert.equal(seen.ended, "");
+    await hear(new ArrayBuffer(1), 1);
+    assert.equal(seen.ended, "HoldIgnored");
   });
 
   it("may say once that it answers marks, before Connect too", async () => {
