@@ -20,10 +20,8 @@ export async function tokenFrom(source: TokenSource | undefined, closing: AbortS
   const token = typeof source === "string" ? source : await promptly(source, closing);
   // The error must not contain the token.
   if (/^[\w.~+/-]+=*$/.test(token)) return token;
-  throw new DeviceError(
-    "InvalidOption",
-    "the token contains characters that are invalid in a token: check that it is complete",
-  );
+  const why = token === "" ? "is empty" : "contains characters that are invalid in a token";
+  throw new DeviceError("InvalidOption", `the token ${why}: check that it is complete`);
 }
 
 async function promptly(source: () => string | Promise<string>, closing: AbortSignal): Promise<string> {

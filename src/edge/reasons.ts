@@ -109,7 +109,7 @@ export const REASONS = {
   HoldIgnored: {
     status: 404,
     cause:
-      "The device kept sending over its WebSocket after it was told to hold, or sent too much at once while much was waiting from others.",
+      "The device kept sending over its WebSocket after it was told to hold, sent too much at once while much was waiting from others, or sent many messages before Connect.",
     cure: "After the text message hold, send nothing until go on arrives; send less than 256 KiB at a time.",
   },
   TooManyMailboxes: {

@@ -110,12 +110,17 @@ app.onError((error) => {
   return problem("InternalError");
 });
 
-/** Refuses a request with two Host headers, or outside the prefix; undefined if there is nothing to refuse. */
+/**
+ * Refuses a request with two Host headers, with one that names no host, or outside the prefix; undefined if there is
+ * nothing to refuse.
+ */
 function misaddressed(request: Request, env: Env): Response | undefined {
   // The runtime joins headers of one name; no name of a host has a comma.
   // Two parsers may disagree about which Host counts [RFC 9112 3.2].
   if (request.headers.get("host")?.includes(","))
     return problem("MalformedHead", "There is more than one Host header.");
+  // The runtime makes the URL of the header as it is.
+  if (!URL.canParse(request.url)) return problem("MalformedHead", "The Host header names no host.");
   const prefix = prefixOf(env);
   if (prefix === "" || pathUnder(prefix, new URL(request.url).pathname) !== undefined) return undefined;
   const cure = "If a proxy removes that path, leave PREFIX (--prefix) empty.";

@@ -18,6 +18,7 @@ import {
   type Amount,
   hasRoom,
   isAtMark,
+  isSpent,
   isWithinShare,
   mayGoOn,
   QUOTA,
@@ -311,9 +312,10 @@ export class Store {
     const octets = incoming.size + octetsOf(envelope, fields);
     const { own, all } = this.#amounts(envelope.peer, sender);
     const mayWait = own.messages > 0 || this.#mayBegin(sender);
+    const held = (this.#senders.get(sender) ?? 0) + octets;
     // What a connected consumer drains is never so much.
-    const passes = awaited && all.octets + octets <= RESERVE.octets;
-    const isOver = !passes && (this.#senders.get(sender) ?? 0) + octets > this.#quota.sender;
+    const passes = awaited && all.octets + octets <= RESERVE.octets && !isSpent(held, this.#quota.sender);
+    const isOver = !passes && held > this.#quota.sender;
     if (!mayWait || isOver || !hasRoom(added(own, octets), added(all, octets), this.#quota, reserve)) {
       this.discard(incoming);
       return "quota";

@@ -54,7 +54,8 @@ export class Patience<Who = string> {
 
   /** The consumer has messages, or is about to. Returns true if the state must be stored. */
   begin(generation: number, now: number): boolean {
-    if (this.#held?.generation !== generation) {
+    // The clock may have been set back.
+    if (this.#held?.generation !== generation || this.#held.since > now) {
       this.#held = { generation, since: now };
       this.#lastSign = undefined;
     }
@@ -106,7 +107,7 @@ export class Patience<Who = string> {
   }
 
   isBenched(who: Who, now: number): boolean {
-    return this.#benched.some(([other, until]) => other === who && until > now);
+    return this.#benched.some(([other, until]) => other === who && until > now && until - now <= BENCH_TIME);
   }
 
   /**
@@ -115,9 +116,8 @@ export class Patience<Who = string> {
    */
   #unwritten(): boolean {
     const [held, written] = [this.#held, this.#written];
-    if (held?.generation === written?.generation && (held?.since ?? 0) - (written?.since ?? 0) < SIGN_OF_LIFE) {
-      return false;
-    }
+    const moved = (held?.since ?? 0) - (written?.since ?? 0);
+    if (held?.generation === written?.generation && moved >= 0 && moved < SIGN_OF_LIFE) return false;
     this.#written = held;
     return true;
   }

@@ -59,6 +59,13 @@ const LONGEST_MESSAGE = 16 * 1024 * 1024;
 /** What a sender may have beyond its share: one connection's messages in flight, and one message of maximum length. */
 export const RESERVE: Amount = { octets: FLIGHT.octets + LONGEST_MESSAGE, messages: FLIGHT.messages };
 
+/**
+ * How many times what one sender may have waiting in all queues is stored at most: as much again for connected
+ * recipients, which may be slow, as for absent ones. Without this limit a sender could fill the disk by way of recipients
+ * of its own that connect, take nothing and leave.
+ */
+const SPENT_TIMES = 2;
+
 /** A sender that ignores the suspension gets at most this many times the share of one that does not. */
 const RESERVE_FACTOR = 4;
 
@@ -98,6 +105,16 @@ export function hasRoom(own: Amount, all: Amount, quota: Quota, reserve: boolean
     const limit = reserve ? Math.min(mark + beyond, mark * RESERVE_FACTOR) : mark;
     return free >= 0 && own[kind] <= limit + ROUNDING;
   });
+}
+
+/**
+ * Whether so much of a sender waits in all queues that connected recipients are no longer exempt.
+ *
+ * @param all what waits of it, in bytes
+ * @param most what it may have waiting for absent recipients
+ */
+export function isSpent(all: number, most: number): boolean {
+  return all >= SPENT_TIMES * most;
 }
 
 /** Whether no sender can have reached its share, because all together have less than one alone may. */

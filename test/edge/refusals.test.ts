@@ -419,6 +419,20 @@ describe("refusals", { concurrency: true }, () => {
     }
   });
 
+  it("a Host header that names no host is refused on any path", async () => {
+    const [target = ""] = targets(RELAY_NAME, newGuid());
+    for (const path of ["/", "/health", target, "/mailboxes/bob/room?from=alice/pc"]) {
+      for (const host of ["server.domain.net:a9495", "127.0.0.1495", "server.domain.net:29:29"]) {
+        const socket = await edge.open();
+        socket.write(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+        const { status, headers } = await socket.head();
+        assert.equal(status, "HTTP/1.1 400 Bad Request", `${host} ${path}`);
+        assert.match(headers, /^Grooveway-Reason: MalformedHead$/im);
+        socket.reset();
+      }
+    }
+  });
+
   it("paths under a missing prefix are refused with the fix", async () => {
     for (const target of targets(RELAY_NAME, newGuid())) {
       await assertTarget(`/groove${target}`, "404 Not Found", "WrongPrefix");

@@ -84,6 +84,20 @@ describe("the store", () => {
     store.close();
   });
 
+  test("limits what one sender leaves behind with recipients that connect and take nothing", () => {
+    const sender = 8 * sizeOf([new Uint8Array(1000)]);
+    const store = new Store(undefined, { octets: 1e9, messages: 1000, share: 0.5, sender });
+    const outcomes = Array.from({ length: 40 }, (_, n) => {
+      const incoming = store.begin(envelope({ peer: `grooveDevice://b/${n}` }));
+      store.append(incoming, new Uint8Array(1000));
+      return store.finish(incoming, 0, { awaited: true });
+    });
+    const stored = outcomes.filter((outcome) => outcome === "stored").length;
+    assert.ok(stored >= 12 && stored <= 16, `${stored}`);
+    assert.deepEqual(outcomes.slice(stored), new Array(40 - stored).fill("quota"));
+    store.close();
+  });
+
   test("keeps the order of arrival per peer, and returns pages after a given number", () => {
     const store = new Store(undefined);
     for (let n = 0; n < 10; n += 1) put(store, `${n}`, { peer: n % 2 === 0 ? BOB : CAROL });

@@ -24,6 +24,15 @@ describe("a consumer", () => {
     assert.equal(patience.impatience(100_000 + TIME, 100_000 + TIME), "NotAcknowledged");
   });
 
+  it("is waited for no longer because the clock was set back", () => {
+    const patience = new Patience(TIME, undefined);
+    patience.begin(1, 3600_000);
+    patience.bench("old", 3600_000);
+    assert.ok(patience.begin(1, 1000), "it is stored");
+    assert.equal(patience.impatience(1000 + SIGN_OF_LIFE, 0), "NoSignOfLife");
+    assert.equal(patience.isBenched("old", 1000), false);
+  });
+
   it("is judged when it can have been silent for 15 s, not at regular times", () => {
     const patience = new Patience(TIME, undefined);
     patience.begin(1, 1000);

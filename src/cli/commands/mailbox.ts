@@ -99,6 +99,8 @@ interface Status {
   readonly locked: boolean;
   readonly senders: string;
   readonly dropped?: Readonly<Record<string, number>>;
+  /** Why the edge cannot read it. */
+  readonly reason?: string;
 }
 
 type Ask = (question: Pick<Question, "method" | "path" | "body" | "expects">) => Promise<unknown>;
@@ -121,7 +123,8 @@ async function list(ask: Ask, json: boolean): Promise<void> {
   }
 }
 
-function line({ peer, messages, octets, consumer }: Status): string {
+function line({ peer, messages, octets, consumer, reason }: Status): string {
+  if (reason !== undefined) return `${peer}  cannot be read [${reason}]`;
   return `${peer}  ${messages} messages, ${size(octets)}${consumer === undefined ? "" : ", connected"}`;
 }
 

@@ -140,7 +140,8 @@ export const ASK_TIMEOUT = 2000;
 
 /**
  * What the account of a sender must have left for mailboxes to store a little before they ask: what a thousand mailboxes
- * store in the 10 s for which they remember it. Two cores make a hundred mailboxes a second.
+ * store in the 10 s for which they remember it. Two cores make a hundred mailboxes a second. The mailboxes of an isolate
+ * store no more without asking.
  */
 export const AMPLE_OCTETS = 64 * 1024 * 1024;
 

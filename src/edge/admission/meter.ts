@@ -119,7 +119,8 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     const octets = this.#account.reserve(mailbox, reservation);
     const isUnused = this.#account.total === 0 && this.#connections.size === 0;
     if (isUnused && this.#lookAt === Number.POSITIVE_INFINITY) await this.ctx.storage.deleteAll();
-    return octets === undefined ? undefined : { octets, isAmple: this.#account.left >= AMPLE_OCTETS };
+    if (octets === undefined) return undefined;
+    return { octets, isAmple: this.#account.left >= AMPLE_OCTETS, isSpent: this.#account.isSpent };
   }
 
   /**
@@ -140,7 +141,8 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
   async begin(connection: string): Promise<Entrance> {
     const now = Date.now();
     for (const [begun, until] of this.#halfOpen) {
-      if (until > now) break;
+      // It is further off only if the clock was set back.
+      if (until > now && until - now <= HALF_OPEN_TIME) break;
       this.#halfOpen.delete(begun);
     }
     if (!this.#halfOpen.has(connection)) {
@@ -168,7 +170,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     const now = Date.now();
     if (this.#connections.has(connection)) this.#connections.set(connection, now);
     this.#active.set(connection, now);
-    for (const [other, at] of this.#active) if (at < now - 2 * LEASE_TIME) this.#active.delete(other);
+    for (const [other, at] of this.#active) if (Math.abs(now - at) > 2 * LEASE_TIME) this.#active.delete(other);
     giveBack(this.#octets, unused.octets, now);
     giveBack(this.#messages, unused.messages, now);
     const octets = this.#portion(this.#octets, wanted.octets);

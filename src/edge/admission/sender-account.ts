@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { isSpent } from "../../store-and-forward/sender-share.ts";
 import type { Reservation } from "../rpc/meter-rpc.ts";
 
 /** The part of a Durable Object's storage in use. */
@@ -35,6 +36,11 @@ export class SenderAccount {
   /** What may still be reserved, in bytes; negative if more is stored than is allowed. */
   get left(): number {
     return this.#limit - this.total;
+  }
+
+  /** Whether so much is stored that connected recipients are no longer exempt. */
+  get isSpent(): boolean {
+    return isSpent(this.total, this.#limit);
   }
 
   /**

@@ -113,8 +113,9 @@ export class Gate {
     const now = this.#clock.now();
     const turn = this.#known.get(guid) ?? this.#queue(of, guid, now);
     if (typeof turn !== "number") return turn;
-    if (turn <= now) return undefined;
-    await this.#clock.sleep(Math.min(turn - now, CONTACTS_PATIENCE));
+    // No turn is further off, unless the clock was set back.
+    if (turn <= now || turn - now > CONTACTS_PATIENCE) return undefined;
+    await this.#clock.sleep(turn - now);
     const turned = this.#turned(of);
     if (turned !== undefined) this.#known.delete(guid);
     return turned;
@@ -143,8 +144,9 @@ export class Gate {
 
   #turned(of: Source): Turned | undefined {
     const now = this.#clock.now();
-    if (of.crowdedUntil > now) {
-      return { reason: "TooManyHalfOpen", retryAfter: Math.ceil((of.crowdedUntil - now) / 1000) };
+    const crowded = of.crowdedUntil - now;
+    if (crowded > 0 && crowded <= CROWDED_TIME) {
+      return { reason: "TooManyHalfOpen", retryAfter: Math.ceil(crowded / 1000) };
     }
     const missed = wait(of.misses, 1, now);
     return missed === 0 ? undefined : { reason: "TooManyMisses", retryAfter: Math.ceil(missed / 1000) };

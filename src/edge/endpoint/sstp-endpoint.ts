@@ -186,7 +186,8 @@ export class SstpEndpoint implements ByteChannel {
     return this.#principal;
   }
 
-  async write(octets: Uint8Array): Promise<void> {
+  /** @param least bytes that are charged for at least */
+  async write(octets: Uint8Array, least = 0): Promise<void> {
     if (!this.#host.standing.fresh() && !(await this.#judged())) return;
     // If the connection ends meanwhile, the decision has no effect.
     while (this.#connecting !== undefined && !this.#ended && this.#engine.closed === undefined) {
@@ -202,7 +203,7 @@ export class SstpEndpoint implements ByteChannel {
     this.#writing += 1;
     try {
       // The bytes are already taken. A device that exceeds its rate is not read for a while.
-      await this.#throttle?.spend(Math.max(octets.length, commands * COMMAND_OCTETS), this.#messages - before);
+      await this.#throttle?.spend(Math.max(octets.length, commands * COMMAND_OCTETS, least), this.#messages - before);
       // The mailboxes are behind: the device is not read until they have caught up.
       while (!this.#ended && (this.#inbound.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
         await this.#inbound.progress();

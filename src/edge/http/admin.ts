@@ -13,10 +13,12 @@
  * @module
  */
 import { type Context, Hono, type Next } from "hono";
+import { promptly } from "../../lib/runtime/timeout.ts";
 import { noDrops } from "../../store-and-forward/drop-reasons.ts";
 import { isNewerSchema } from "../../store-and-forward/stored-version.ts";
 import { isStorageFull, noticeStorageFull } from "../disk-full.ts";
 import type { Env } from "../env.ts";
+import { logReason } from "../log.ts";
 import { FULL_PAUSE } from "../mailbox/limits.ts";
 import { allowedLink, forOperator } from "../origin/relay-access.ts";
 import { parseLinks } from "../policy/link-settings.ts";
@@ -26,7 +28,7 @@ import { DIRECTORY } from "../rpc/directory-rpc.ts";
 import type { LinkStatus } from "../rpc/link-rpc.ts";
 import type { MailboxStatus } from "../rpc/mailbox-rpc.ts";
 import { admitOperator } from "./authorize.ts";
-import { ADMIN_PAGE, FULL_TRIES } from "./limits.ts";
+import { ADMIN_PAGE, FULL_TRIES, STATUS_TIMEOUT } from "./limits.ts";
 import { answerRule, lookAt, peerUrlOfAddress } from "./mailbox-rule.ts";
 
 type Bindings = { Bindings: Env };
@@ -104,13 +106,16 @@ async function withMailbox(
   });
 }
 
-/** Status of a mailbox in a list, where one that cannot be read must not hide the others. */
-function statusOf(peer: string, env: Env): Promise<MailboxStatus> {
-  const status: Promise<MailboxStatus> = env.MAILBOX.getByName(peer).status();
-  return status.catch((error: unknown) => {
+/** Status of a mailbox in a list, where one that cannot be read, or does not answer, must not hide the others. */
+async function statusOf(peer: string, env: Env): Promise<MailboxStatus> {
+  try {
+    return await promptly(STATUS_TIMEOUT, env.MAILBOX.getByName(peer).status());
+  } catch (error) {
+    // The mailbox has logged it.
     if (isNewerSchema(error)) return { ...emptyMailbox(peer), reason: "NewerSchema" };
-    throw error;
-  });
+    logReason("error", "InternalError", { message: `${peer}: ${error}` });
+    return { ...emptyMailbox(peer), reason: "InternalError" };
+  }
 }
 
 /** Status of a mailbox that does not exist: that of a new one. */

@@ -27,3 +27,6 @@ export const FULL_TRIES = 3;
 
 /** Seconds for which a browser need not ask again about the same URL: the most that Chromium remembers. */
 export const PREFLIGHT_AGE = 7200;
+
+/** Time for the status of one mailbox in an operator's list: an object that has to be moved is back by then. */
+export const STATUS_TIMEOUT = 10_000;

@@ -18,7 +18,7 @@ import { maySend, mayUse } from "../../auth/scopes.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { deviceURL, identityURL, parseAddress, relayURL } from "../../sstp/index.ts";
 import type { Recipient } from "../../store-and-forward/envelope.ts";
-import { type Amount, roomFor, senderOf } from "../../store-and-forward/sender-share.ts";
+import { type Amount, isSpent, roomFor, senderOf } from "../../store-and-forward/sender-share.ts";
 import { escaped, LONGEST_ID } from "../../store-and-forward/vouched-id.ts";
 import { METER_TIMEOUT, WAKES } from "../admission/limits.ts";
 import type { Env } from "../env.ts";
@@ -52,8 +52,8 @@ export async function answerRoom(request: Request, address: string, who: Princip
     const [room, all] = await Promise.all([mailbox?.room(way.source) ?? empty, reservedFor(way, env)]);
     if (room.type === "locked") return problem("LockedOut");
     const { messages, reserved, attached } = room;
-    // A recipient that is there is about to fetch what comes, which needs no reservation.
-    const isLimited = all !== undefined && !attached;
+    // A recipient that is there is about to fetch what comes, which needs no reservation until the account is spent.
+    const isLimited = all !== undefined && (!attached || isSpent(all, quota.sender));
     const octets = isLimited ? Math.min(room.octets, reserved + Math.max(0, quota.sender - all)) : room.octets;
     const known = all !== undefined && { all: { octets: all, most: quota.sender } };
     return Response.json({ octets, messages, attached, ...known });

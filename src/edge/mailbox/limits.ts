@@ -109,15 +109,15 @@ export const LEAST_PIECE = 64 * 1024;
 export const LARGE_PIECE = 16 * 1024 * 1024;
 
 /**
- * How long an account counts as ample after it has said so, and how many senders an isolate remembers so. In that time a
- * thousand new mailboxes may be made on a small machine: see AMPLE_OCTETS.
+ * How long an isolate goes by what an account has said, and of how many senders. In that time a thousand new mailboxes
+ * may be made on a small machine: see AMPLE_OCTETS.
  */
-export const AMPLE_TIME = 10_000;
-export const AMPLE_SENDERS = 10_000;
+export const KNOWN_TIME = 10_000;
+export const KNOWN_SENDERS = 10_000;
 
 /**
  * What may wait for a connected consumer without being reserved: one connection's messages in flight, and one message
- * of maximum length. A consumer that drains has no more waiting.
+ * of maximum length. A consumer that drains has no more waiting, and nothing that has waited for SETTLE_PAUSE.
  */
 export const UNRESERVED = RESERVE.octets;
 

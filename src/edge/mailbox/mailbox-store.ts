@@ -681,6 +681,11 @@ export class MailboxStore {
     return { messages: this.#messages, octets: this.#octets, oldest: this.#oldest };
   }
 
+  /** Whether a message has waited since this time, or longer. */
+  waitsSince(time: number): boolean {
+    return (this.#oldest ?? Number.POSITIVE_INFINITY) <= time;
+  }
+
   /** When the oldest waiting message arrived. */
   get #oldest(): number | undefined {
     return this.#all<Pick<SegmentRow, "at">>("SELECT at FROM segments ORDER BY first LIMIT 1")[0]?.at;

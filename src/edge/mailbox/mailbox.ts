@@ -60,8 +60,8 @@ import {
 } from "../rpc/mailbox-rpc.ts";
 import { contentsOf, envelopeAt, type MessageBatch, pack, unpack } from "../rpc/message-batch.ts";
 import { accountName, type Reservation, type Reserved } from "../rpc/meter-rpc.ts";
-import { AmpleAccounts } from "./ample-accounts.ts";
 import { Consumption } from "./consumer.ts";
+import { KnownAccounts } from "./known-accounts.ts";
 import {
   CALL_TIMEOUT,
   CONSUMER_CHECK,
@@ -87,7 +87,7 @@ import { type InUse, pieceFor, Reservations } from "./reservations.ts";
 import { RoomWaiters } from "./room-waiters.ts";
 
 /** What the mailboxes of this isolate know of accounts. */
-const accounts = new AmpleAccounts();
+const accounts = new KnownAccounts();
 
 interface Consumer {
   readonly tunnel: string;
@@ -108,6 +108,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   readonly #reservations: Reservations;
   /** Senders that were suspended here because their account has no room. */
   readonly #overdrawn = new Set<string>();
+  /** Senders of which something was stored before their account was asked. The alarm asks it. */
+  readonly #unasked = new Set<string>();
   /** By sender, the calls to its account, one at a time: the last one that it hears must be the newest. */
   readonly #reserving = new Map<string, Turns>();
   /** Reservations are being adjusted. */
@@ -179,7 +181,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     if (!this.#entered && !(await this.#mayKeep())) return { refusals: this.#turnAway(bundle) };
     const over = !this.#covers(bundle) && !(await this.#reserve(bundle));
     // A consumer that drains gets everything, no faster than it drains.
-    const drains = over && this.#consumer !== undefined && this.#store.octets + bundle.octets.length <= 2 * UNRESERVED;
+    const drains = over && this.#drains(bundle);
     const outcomes = this.#append(bundle, from !== undefined, over && !drains);
     const suspend = from !== undefined && this.#suspends(bundle, outcomes, from, drains);
     this.#countRefused(outcomes);
@@ -245,20 +247,36 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    */
   #covers({ envelopes, octets }: MessageBatch): boolean {
     const [envelope] = envelopes;
-    if (envelope === undefined || isStorageFull()) return true;
-    const { octets: waiting } = this.#store;
+    if (envelope === undefined || isStorageFull() || this.#isShutOut(envelope)) return true;
     // Everything that one object brings has one source.
     const sender = senderOf(envelope.source);
-    if (this.#consumer !== undefined && waiting + octets.length <= UNRESERVED) {
+    const now = Date.now();
+    if (this.#isExempt(octets) && !accounts.isSpent(sender, now)) {
+      // The account of a sender that sends more than a little is asked now and then whether it is spent.
+      if (this.#store.octets + octets.length > LEAST_PIECE && !accounts.has(sender, now)) return false;
       this.#reservations.forgetUse(sender);
       return true;
     }
-    if (this.#isShutOut(envelope)) return true;
-    const unasked = accounts.has(sender, Date.now()) ? LEAST_PIECE : 0;
+    const unasked = accounts.isAmple(sender, now) || this.#unasked.has(sender) ? LEAST_PIECE : 0;
     const covers = this.#reservations.cover(sender, storedLength(envelopes, octets), this.#inUse, unasked);
     // What nobody has taken by then is reserved.
-    if (covers && this.#reservations.of(sender) < unasked) this.#settleSoon();
+    if (covers && this.#reservations.of(sender) < unasked) {
+      if (!this.#unasked.has(sender)) accounts.storedUnasked(sender, now);
+      this.#unasked.add(sender);
+      this.#settleSoon();
+    }
     return covers;
+  }
+
+  /** Whether a connected consumer is about to read messages, so that they need not be reserved. */
+  #isExempt(octets: Uint8Array): boolean {
+    return this.#consumer !== undefined && this.#store.octets + octets.length <= UNRESERVED;
+  }
+
+  /** Whether messages without a reservation are accepted all the same, as fast as the consumer takes them. */
+  #drains({ envelopes, octets }: MessageBatch): boolean {
+    if (this.#consumer === undefined || this.#store.octets + octets.length > 2 * UNRESERVED) return false;
+    return !accounts.isSpent(senderOf(envelopes[0]?.source ?? ""), Date.now());
   }
 
   /** What waits, for the reservations. */
@@ -273,6 +291,11 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return this.#inTurn(sender, async () => {
       // A call before this one may have reserved enough.
       if (this.#covers(bundle)) return true;
+      if (this.#isExempt(octets) && !accounts.has(sender, Date.now())) {
+        const wanted = this.#reservations.of(sender);
+        await this.#account(sender, { needed: 0, wanted, stored: true });
+        if (this.#covers(bundle)) return true;
+      }
       const before = this.#reservations.of(sender);
       const needed = this.#store.octetsOf(sender) + storedLength(envelopes, octets);
       const wanted = pieceFor(needed);
@@ -280,7 +303,6 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
         this.#reservations.ask(sender, wanted);
         const asked = await this.#account(sender, { needed, wanted, stored: false });
         if (asked === undefined) {
-          // An outage of the Meter must not become an outage of the edge.
           this.#reservations.presume(sender);
           this.#settleSoon();
           return true;
@@ -311,7 +333,9 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   ): Promise<{ readonly value: Reserved | undefined } | undefined> {
     const meter = this.env.METER.getByName(accountName(sender));
     const asked = await within(METER_TIMEOUT, meter.reserve(this.#peer, reservation)).catch(() => undefined);
-    if (asked !== undefined) accounts.heard(sender, asked.value?.isAmple === true, Date.now());
+    if (asked !== undefined && asked.value === undefined) accounts.refused(sender);
+    // An outage of the Meter must not become an outage of the edge.
+    else accounts.heard(sender, asked?.value ?? { isAmple: false, isSpent: false }, Date.now());
     return asked;
   }
 
@@ -324,7 +348,9 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   async #settleAll(): Promise<void> {
-    const grow = this.#consumer === undefined || this.#store.octets > UNRESERVED;
+    const isUnread = this.#store.waitsSince(Date.now() - SETTLE_PAUSE);
+    const grow = this.#consumer === undefined || this.#store.octets > UNRESERVED || isUnread;
+    if (grow) this.#unasked.clear();
     if (!this.#reservations.some && (!grow || this.#store.messages === 0)) return;
     const due = this.#reservations.due(this.#store.octetsBySender(), grow);
     for (let at = 0; at < due.length; at += SETTLE_CALLS) {
@@ -957,7 +983,11 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     if (this.#alarmAt !== undefined && this.#alarmAt <= again) return;
     const due = Math.min(again, this.#store.expiry() ?? this.#leastUse());
     if (due === Number.POSITIVE_INFINITY) return;
-    this.#alarmAt ??= (await this.ctx.storage.getAlarm()) ?? Number.POSITIVE_INFINITY;
+    if (this.#alarmAt === undefined) {
+      const set = (await this.ctx.storage.getAlarm()) ?? Number.POSITIVE_INFINITY;
+      // It may have been set meanwhile.
+      this.#alarmAt ??= set;
+    }
     if (this.#alarmAt <= due) return;
     this.#alarmAt = due;
     await this.ctx.storage.setAlarm(due);

@@ -5,7 +5,7 @@
  *   append ── more than is reserved ─► Meter of the sender: a larger piece, or no room
  *   alarm ── what waits has shrunk or was stored without asking ─► Meter: what is needed now
  *
- * The first messages of a sender far from its limit are stored before its account is asked (ample-accounts.ts).
+ * The first messages of a sender far from its limit are stored before its account is asked (known-accounts.ts).
  *
  * What is reserved is a fact of the mailbox, recorded before the Meter is asked: if the answer is lost, or this object's
  * memory, what the account may have is still given back. What of it is used is a cached bound, replaced by the exact
@@ -70,7 +70,7 @@ export class Reservations {
     let used = Math.min(this.#used.get(sender) ?? Number.POSITIVE_INFINITY, inUse.all);
     if (used + octets > reserved) used = inUse.of(sender);
     const covers = used + octets <= reserved;
-    if (this.#used.size > KNOWN_SENDERS) this.#used.clear();
+    if (this.#used.size > CACHED_SENDERS) this.#used.clear();
     if (covers) this.#used.set(sender, used + octets);
     else this.forgetUse(sender);
     return covers;
@@ -138,7 +138,7 @@ export class Reservations {
 }
 
 /** Senders whose bound is cached. */
-const KNOWN_SENDERS = 1000;
+const CACHED_SENDERS = 1000;
 
 /** What to reserve for this many bytes. */
 export function pieceFor(octets: number): number {

@@ -70,7 +70,8 @@ export class RoomWaiters {
     for (const [name, waiter] of this.#waiters) {
       if (this.#telling >= ROOM_CALLS) break;
       const { sender, telling, notBefore } = waiter;
-      if (telling || notBefore > now) continue;
+      // It is further off only if the clock was set back.
+      if (telling || (notBefore > now && notBefore - now <= ROOM_RETRY)) continue;
       const may = known.get(sender) ?? mayGoOn(sender);
       known.set(sender, may);
       if (!may) continue;

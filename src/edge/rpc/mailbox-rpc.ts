@@ -111,7 +111,7 @@ export interface MailboxStatus extends Waiting {
   /** Failed calls to a consumer since the object woke. */
   readonly failedDeliveries: number;
   /** Why nothing is known of it. */
-  readonly reason?: "NewerSchema";
+  readonly reason?: "NewerSchema" | "InternalError";
 }
 
 /** Selects the messages that a sender withdraws. */

@@ -44,6 +44,8 @@ export interface Reserved {
   readonly octets: number;
   /** Whether the account has so much left that mailboxes need not ask before they store a little. */
   readonly isAmple: boolean;
+  /** Whether so much is stored that messages for connected recipients must be reserved too. */
+  readonly isSpent: boolean;
 }
 
 /** Name of the Meter that has the account of a sender; see `senderOf`. */

@@ -1,6 +1,6 @@
 /**
- * Limits the answers that an isolate keeps in case a proxy asks for them again. Answers of 32768 bytes are always kept;
- * larger ones share a budget.
+ * Limits the answers that an isolate keeps in case a proxy asks for them again. Answers of 32768 bytes are always kept, of
+ * Polling two of them; larger ones share a budget.
  *
  * @module
  */
@@ -32,6 +32,7 @@ export class KeptAnswers {
 
   /** How long the next answer may be, of the bytes that the device takes: at most half of what is left beyond 32768. */
   room(wanted: number): number {
-    return Math.min(wanted, MAX_BODY + Math.floor((KEPT_ANSWERS_OCTETS - kept) / 2));
+    // More may be kept than the budget: it counts the second of two answers of 32768 bytes.
+    return Math.min(wanted, MAX_BODY + Math.max(0, Math.floor((KEPT_ANSWERS_OCTETS - kept) / 2)));
   }
 }

@@ -98,8 +98,20 @@ export const HOLD_MOST_OCTETS = 96 * 1024 * 1024;
 /** What a device may have in flight when it receives "hold": ours writes 256 KiB ahead, and kernels buffer as well. */
 export const HOLD_FLIGHT_OCTETS = 1024 * 1024;
 
-/** Overhead of a message in a backlog, so that empty messages count too. */
+/**
+ * Overhead of a WebSocket message in a backlog, so that empty messages count too, and the least that a message is charged
+ * for: receiving one takes as much time as that much data.
+ */
 export const HOLD_MESSAGE = 256;
+
+/**
+ * Messages that a device may send before its Connect is accepted. It sends one and waits; another may cut it in pieces, or
+ * be eager. Until then nobody is charged for them.
+ */
+export const EARLY_MESSAGES = 128;
+
+/** Text messages that this release does not know, which a newer device may send. More of them are charged like data. */
+export const UNKNOWN_WORDS = 16;
 
 /** The most unconfirmed data in flight to a WebSocket device that answers marks: the window of every mailbox. */
 export const WINDOW_OCTETS = 1024 * 1024;

@@ -16,6 +16,9 @@
  * to it. One that does not is bounded by its acknowledgements of messages, and by {@link ANSWERS_AHEAD} until it
  * acknowledges one.
  *
+ * Each message costs time, whatever it says. So messages without data, and words that are not due, are charged and held
+ * like data, and a device that goes on with them is ended.
+ *
  * @module
  */
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
@@ -27,10 +30,12 @@ import type { SignsOfLife, SocketConnection } from "./device-connection.ts";
 import type { SavedConnection, WebSocketSnapshot } from "./hibernation.ts";
 import {
   ANSWERS_AHEAD,
+  EARLY_MESSAGES,
   HOLD_IGNORED_OCTETS,
   HOLD_MESSAGE,
   MARK_OCTETS,
   PING_SILENCE,
+  UNKNOWN_WORDS,
   WINDOW_OCTETS,
 } from "./limits.ts";
 import { BacklogPool, WebSocketBacklog } from "./websocket-backlog.ts";
@@ -40,6 +45,8 @@ const pool = new BacklogPool();
 
 /** Eviction calls no handler, so a backlog leaves the pool when its connection is collected. */
 const forgotten = new FinalizationRegistry((backlog: WebSocketBacklog) => backlog.drop());
+
+const NOTHING = new Uint8Array(0);
 
 export class WebSocketConnection implements SocketConnection {
   readonly singleRequests = false;
@@ -51,6 +58,10 @@ export class WebSocketConnection implements SocketConnection {
   readonly #backlog = new WebSocketBacklog(pool);
   #taking = false;
   #marks: boolean;
+  /** Messages before Connect was accepted. */
+  #early = 0;
+  /** Words that were not due. */
+  #unknownWords = 0;
   #unanswered: (readonly [string, number])[];
   #unmarked: number;
   /** Bytes the device has not confirmed, including {@link HOLD_MESSAGE} for each message. */
@@ -82,12 +93,13 @@ export class WebSocketConnection implements SocketConnection {
   /** Handles a message of the device. Resolves when its bytes are taken, or wait in the backlog. */
   async hear(word: string | ArrayBuffer): Promise<void> {
     if (this.#over) return;
-    if (typeof word === "string") {
-      this.#heed(word);
+    if (typeof word === "string" && this.#heed(word)) return;
+    const octets = typeof word === "string" ? NOTHING : new Uint8Array(word);
+    const backlog = this.#backlog;
+    if (this.#isFlood(octets)) {
+      this.#drop();
       return;
     }
-    const octets = new Uint8Array(word);
-    const backlog = this.#backlog;
     backlog.came(octets.length, this.endpoint.principal.id);
     if (backlog.dropped) {
       this.#drop();
@@ -110,6 +122,13 @@ export class WebSocketConnection implements SocketConnection {
       backlog.hold();
       this.socket.send("hold");
     }
+  }
+
+  /** Whether a message is one of more than any device has a use for. */
+  #isFlood({ length }: Uint8Array): boolean {
+    if (this.endpoint.connected) return length === 0 && this.#backlog.held;
+    this.#early += 1;
+    return length === 0 || this.#early > EARLY_MESSAGES;
   }
 
   /** The backlog is too long: discards it, and ends the connection. */
@@ -151,8 +170,9 @@ export class WebSocketConnection implements SocketConnection {
 
   /** Writes a message of up to 32 MiB in pieces, so that output it causes cannot outrun the device. */
   async #take(octets: Uint8Array): Promise<void> {
-    for (let at = 0; at < octets.length && !this.#over; at += READ_SIZE) {
-      await this.endpoint.write(octets.length <= READ_SIZE ? octets : octets.subarray(at, at + READ_SIZE));
+    for (let at = 0; (at === 0 || at < octets.length) && !this.#over; at += READ_SIZE) {
+      const piece = octets.length <= READ_SIZE ? octets : octets.subarray(at, at + READ_SIZE);
+      await this.endpoint.write(piece, HOLD_MESSAGE);
       // A message of another device may have caused the pool to drop this backlog.
       if (this.#backlog.dropped) this.#drop();
     }
@@ -180,13 +200,21 @@ export class WebSocketConnection implements SocketConnection {
     if (!this.#over) this.#ended("InternalError");
   }
 
-  #heed(word: string): void {
-    if (word === "marks") this.#marks = true;
-    if (!word.startsWith("took ")) return;
-    const answered = word.slice("took ".length);
+  /** Returns false for a word that is not due, and is to be charged. */
+  #heed(word: string): boolean {
+    if (word === "marks" && !this.#marks) {
+      this.#marks = true;
+      return true;
+    }
+    const answered = word.startsWith("took ") ? word.slice("took ".length) : undefined;
     const at = this.#unanswered.findIndex(([mark]) => mark === answered);
+    if (at < 0) {
+      this.#unknownWords += 1;
+      return this.#unknownWords <= UNKNOWN_WORDS;
+    }
     for (const [, octets] of this.#unanswered.splice(0, at + 1)) this.#ahead -= octets;
     if (this.#ahead < WINDOW_OCTETS) this.#goOn?.();
+    return true;
   }
 
   /** Sends the endpoint's output to the device, as fast as the device confirms it. */

@@ -10,7 +10,7 @@
 export const CALL_LOOK = 1_000;
 
 interface Waiting {
-  readonly until: number;
+  until: number;
   readonly expire: () => void;
 }
 
@@ -51,10 +51,13 @@ export class DeadlinePool {
     const [oldest] = this.#waiting;
     if (this.#looking || oldest === undefined) return;
     this.#looking = true;
+    const began = Date.now();
     setTimeout(
       () => {
         this.#looking = false;
         const now = Date.now();
+        // The platform has no clock that cannot be set back.
+        if (now < began) for (const waiting of this.#waiting) waiting.until -= began - now;
         for (const waiting of this.#waiting) {
           if (waiting.until > now) break;
           this.#waiting.delete(waiting);
@@ -62,7 +65,7 @@ export class DeadlinePool {
         }
         this.#look();
       },
-      Math.min(CALL_LOOK, Math.max(0, oldest.until - Date.now())),
+      Math.min(CALL_LOOK, Math.max(0, oldest.until - began)),
     );
   }
 }

@@ -109,6 +109,16 @@ describe("the source gate", () => {
     assert.equal(await ask("a", "pair"), "lives");
   });
 
+  it("delays and refuses nobody for longer because the clock was set back", async () => {
+    const { ask, slept, clock } = started();
+    await ask("a", "guid");
+    await ask("b", "crowding", "TooManyHalfOpen");
+    clock.time -= 3600_000;
+    assert.equal(await ask("a", "guid"), "lives");
+    assert.equal(await ask("b", "another"), "lives");
+    assert.deepEqual(slept, []);
+  });
+
   it("refuses a source that guesses too often", async () => {
     const { ask, calls, clock } = started();
     for (let n = 0; n < MISSES; n += 1)

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Meter } from "../../../src/edge/admission/meter.ts";
-import { SETTLE_PAUSE } from "../../../src/edge/mailbox/limits.ts";
+import { SETTLE_PAUSE, UNRESERVED } from "../../../src/edge/mailbox/limits.ts";
 import { accountName } from "../../../src/edge/rpc/meter-rpc.ts";
 import type { Left } from "../../support/driven-worker.ts";
 import { drivenWorker } from "../../support/worker.ts";
@@ -59,6 +59,31 @@ describe("a sender whose messages wait in many mailboxes", () => {
     // More than may wait in all, one after another.
     for (let n = 0; n < 10; n += 1) await alice.send(henry, BODY);
     assert.equal((await taken).length, 10);
+  });
+
+  it("cannot fill the edge by way of recipients that connect and take nothing", { timeout: 300_000 }, async (t) => {
+    const { edge, alice, account, mailbox } = await filled(t);
+    let stored = SENDER;
+    let refused: unknown;
+    while (refused === undefined && stored < 4 * SENDER) {
+      const idle = `${fresh("ida")}/pc`;
+      const reader = await connect(edge, idle, "websocket");
+      for (let n = 0; n < 2 && refused === undefined; n += 1) {
+        await alice.send(idle, BODY).catch((error: unknown) => {
+          refused = error;
+        });
+      }
+      await reader.close();
+      const left = await mailbox(idle);
+      await until("nobody consumes", async () => (await left.status()).consumer === undefined);
+      stored += (await left.status()).octets;
+      const before = (await account.status()).reserved;
+      if ((await left.status()).octets === 0) continue;
+      await left.letPass(SETTLE_PAUSE);
+      await until("it is counted", async () => (await account.status()).reserved > before);
+    }
+    assert.equal((refused as { code?: string } | undefined)?.code, "QuotaWouldBeExceeded");
+    assert.ok(stored <= 2 * SENDER + UNRESERVED, `${stored} bytes are stored`);
   });
 
   it("is told of what recipients leave behind that were connected", { timeout: 300_000 }, async (t) => {

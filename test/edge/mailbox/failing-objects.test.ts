@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { METER_TIMEOUT } from "../../../src/edge/admission/limits.ts";
 import {
-  AMPLE_TIME,
   EMPTY_TIME,
+  KNOWN_TIME,
   LEAST_PIECE,
   SETTLE_PAUSE,
   SIGN_TIMEOUT,
@@ -103,7 +103,7 @@ describe("an account far from its limit", () => {
 
   it("is asked first again after ten seconds, or when it has said otherwise", async (t) => {
     const { driven, meter } = await heard(t, "fritz");
-    await driven.letPass(AMPLE_TIME);
+    await driven.letPass(KNOWN_TIME);
     await driven.mailbox.append(messageOf("fritz", 1000));
     assert.equal(meter.calls, 3);
     await driven.mailbox.purge();
@@ -112,6 +112,61 @@ describe("an account far from its limit", () => {
     assert.equal(meter.calls, 4);
     const { refusals } = await driven.mailbox.append(messageOf("fritz", 1000));
     assert.deepEqual([meter.calls, refusals], [5, [{ at: 0, outcome: "quota" }]]);
+  });
+});
+
+describe("an account of which twice its limit is stored", () => {
+  const LIMIT = 4 * MIB;
+
+  /** A mailbox whose consumer takes messages and acknowledges none. */
+  async function attached(t: TestContext, sender: string, elsewhere: number) {
+    const driven = drive(t, { sender: LIMIT });
+    const meter = driven.meter(sender);
+    meter.account.reserve("other mailboxes", { needed: 0, wanted: elsewhere, stored: true });
+    const { generation } = await driven.mailbox.attach();
+    await driven.mailbox.ready("reader", generation);
+    return { driven, meter, generation };
+  }
+
+  it("has no more stored for connected recipients, until some of it is gone", async (t) => {
+    const { driven, meter } = await attached(t, "gerd", 2 * LIMIT);
+    const append = async (length: number) => (await driven.mailbox.append(messageOf("gerd", length))).refusals;
+    const refused = [{ at: 0, outcome: "quota" }];
+    assert.deepEqual(await append(2 * LEAST_PIECE), refused);
+    assert.deepEqual(await append(1000), refused);
+    const { calls } = meter;
+    await driven.letPass(KNOWN_TIME);
+    meter.account.reserve("other mailboxes", { needed: 0, wanted: 2 * LIMIT - 1, stored: true });
+    assert.deepEqual(await append(2 * LEAST_PIECE), []);
+    assert.deepEqual(await append(MIB), []);
+    assert.equal(meter.calls, calls + 1);
+  });
+
+  it("is told of what connected recipients do not take", async (t) => {
+    const { driven, meter, generation } = await attached(t, "heinz", 2 * LIMIT - MIB);
+    assert.deepEqual((await driven.mailbox.append(messageOf("heinz", MIB))).refusals, []);
+    assert.equal(meter.account.isSpent, false);
+    await driven.letPass(WATCH_INTERVAL);
+    assert.equal(meter.account.isSpent, true);
+    assert.deepEqual((await driven.mailbox.append(messageOf("heinz", 2 * MIB))).refusals, [
+      { at: 0, outcome: "quota" },
+    ]);
+    const { first } = driven.tunnel("reader");
+    await driven.mailbox.acknowledge(generation, { done: [[first, first]] });
+    await driven.letPass(SETTLE_PAUSE + 1000);
+    assert.equal(meter.account.total, 2 * LIMIT - MIB);
+  });
+
+  it("hears nothing of connected recipients that take what comes", async (t) => {
+    const { driven, meter, generation } = await attached(t, "ida", 0);
+    const reader = driven.tunnel("reader");
+    for (let second = 0; second < 2 * WATCH_INTERVAL; second += 1000) {
+      reader.first = 0;
+      await driven.mailbox.append(messageOf("ida", 2 * LEAST_PIECE));
+      await driven.letPass(1000);
+      await driven.mailbox.acknowledge(generation, { done: [[reader.first, reader.first]] });
+    }
+    assert.deepEqual([meter.calls, meter.account.total], [(2 * WATCH_INTERVAL) / KNOWN_TIME, 0]);
   });
 });
 
@@ -139,6 +194,17 @@ describe("a Meter that does not answer", () => {
     await driven.letPass(WATCH_INTERVAL);
     assert.deepEqual([driven.meter("alice").calls, reader.asked - asked], [2, 1]);
   });
+});
+
+it("an alarm that is set sooner while another call looks up the alarm stays so", async (t) => {
+  const driven = drive(t, { sender: 1024 * MIB });
+  await driven.mailbox.append(messageOf("jan", 1000));
+  await driven.begin();
+  // Both wait for the directory. The first then sets the alarm for an empty mailbox.
+  const attached = driven.mailbox.attach();
+  await driven.mailbox.append(messageOf("jan", 1000));
+  await attached;
+  assert.equal(driven.alarmAt, Date.now() + SETTLE_PAUSE);
 });
 
 it("a sender that was suspended while a consumer drained is told of room when the consumer leaves", async (t) => {

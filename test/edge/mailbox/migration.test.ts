@@ -9,6 +9,7 @@ import { RETENTION } from "../../../src/edge/mailbox/limits.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
 import { pack, unpack } from "../../../src/edge/rpc/message-batch.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
+import { runHere } from "../../cli/support.ts";
 import { database } from "./sqlite.ts";
 import { connect, mailboxOf, receive, startEdge } from "./support.ts";
 
@@ -211,3 +212,27 @@ function asWrittenBefore(state: string): number {
 function text(body: Uint8Array): string {
   return new TextDecoder().decode(body);
 }
+
+describe("a mailbox whose database is damaged", () => {
+  it("hides no other from the operator", { timeout: 300_000 }, async (t) => {
+    const state = mkdtempSync(join(tmpdir(), "grooveway-"));
+    const first = await startEdge(t, { state });
+    const sender = await connect(first, "alice/pc", "websocket", { receive: false });
+    for (const to of ["bob/pc", "carol/pc"]) await sender.send(to, "waits");
+    await sender.close();
+    await first.close();
+    const [file = ""] = mailboxFiles(state);
+    const db = new DatabaseSync(file);
+    db.exec("DROP TABLE segments");
+    db.close();
+    const edge = await startEdge(t, { state, adminToken: "secret" });
+    t.after(() => rmSync(state, { recursive: true, force: true }));
+    const list = await fetch(`${edge.url}/admin/mailboxes`, { headers: { Authorization: "Bearer secret" } });
+    assert.equal(list.status, 200);
+    const all = (await list.json()) as { messages: number; reason?: string }[];
+    assert.deepEqual(new Set(all.map(({ messages, reason }) => reason ?? messages)), new Set(["InternalError", 1]));
+    const { stdout } = await runHere(["mailbox", "ls", "--edge", edge.url, "--token", "secret"]);
+    assert.match(stdout, /\/pc {2}cannot be read \[InternalError\]$/m);
+    assert.match(stdout, /\/pc {2}1 messages, /);
+  });
+});

@@ -49,7 +49,8 @@ export class FakeMeter {
     if (this.manner === "hangs") return new Promise(() => undefined);
     const octets = this.account.reserve(mailbox, reservation);
     if (this.manner !== "answers") return new Promise(() => undefined);
-    return octets === undefined ? undefined : { octets, isAmple: this.account.left >= AMPLE_OCTETS };
+    if (octets === undefined) return undefined;
+    return { octets, isAmple: this.account.left >= AMPLE_OCTETS, isSpent: this.account.isSpent };
   }
 }
 
@@ -103,6 +104,8 @@ export interface Driven {
   letPass(milliseconds: number): Promise<void>;
   /** The object loses its memory. */
   wake(): void;
+  /** The object loses its memory, its tables and its alarm. */
+  begin(): Promise<void>;
 }
 
 /**
@@ -125,7 +128,12 @@ export function drive(t: TestContext, { sender = AMPLE_OCTETS - 1, quota = "" } 
   const storage = {
     sql: db.sql,
     transactionSync: db.transaction,
-    getAlarm: async () => alarmAt ?? null,
+    async getAlarm() {
+      const at = alarmAt ?? null;
+      // Other calls may go on meanwhile.
+      await new Promise(setImmediate);
+      return at;
+    },
     async setAlarm(at: number) {
       alarmAt = at;
     },
@@ -169,6 +177,10 @@ export function drive(t: TestContext, { sender = AMPLE_OCTETS - 1, quota = "" } 
       await step(0);
     },
     wake() {
+      mailbox = new Real(context, env);
+    },
+    async begin() {
+      await storage.deleteAll();
       mailbox = new Real(context, env);
     },
   };

@@ -45,6 +45,14 @@ describe("tunnels that wait for room", () => {
     assert.deepEqual([waiters.size, woken().size, waiters.retryAt], [0, 0, Number.POSITIVE_INFINITY]);
   });
 
+  it("are notified again without delay when the clock was set back", () => {
+    const { waiters } = started();
+    waiters.add("one", "alice");
+    waiters.take(all, 3600_000);
+    waiters.failed("one", 3600_000);
+    assert.deepEqual(waiters.take(all, 1000), ["one"]);
+  });
+
   it("stay registered when they are suspended again during the notification", () => {
     const { waiters, woken } = started();
     waiters.add("one", "alice");

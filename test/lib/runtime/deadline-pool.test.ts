@@ -39,6 +39,21 @@ test("each unanswered call fails after its own timeout", async () => {
   assert.deepEqual(failed.slice(1), ["second: no answer within 5000 ms"]);
 });
 
+test("a call fails on time also after the clock was set back", async (t) => {
+  let back = 0;
+  const clock = Date.now;
+  t.mock.method(Date, "now", () => clock() - back);
+  const calls = new DeadlinePool(5_000);
+  let failed = false;
+  void calls.keep(never).catch(() => {
+    failed = true;
+  });
+  await pass(2_000);
+  back = 3600_000;
+  await pass(3_000 + CALL_LOOK);
+  assert.ok(failed);
+});
+
 test("a short wait ends on time even if earlier ones ended early", async () => {
   const holds = new DeadlinePool(20);
   assert.deepEqual(await holds.within(Promise.resolve(1)), { value: 1 });

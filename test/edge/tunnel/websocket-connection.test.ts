@@ -1,0 +1,85 @@
+/** What a WebSocket device may send besides data. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { SstpEndpoint } from "../../../src/edge/endpoint/sstp-endpoint.ts";
+import { EARLY_MESSAGES, HOLD_MESSAGE, HOLD_OCTETS, UNKNOWN_WORDS } from "../../../src/edge/tunnel/limits.ts";
+import { WebSocketConnection } from "../../../src/edge/tunnel/websocket-connection.ts";
+
+/** A connection whose endpoint counts what it charges for. */
+function started({ connected = true, slow = false } = {}) {
+  const seen = { charged: 0, said: [] as string[], ended: "" };
+  const never = new Promise<never>(() => undefined);
+  const endpoint = {
+    connected,
+    principal: { id: "mallory" },
+    ready: () => never,
+    async write(octets: Uint8Array, least = 0) {
+      seen.charged += Math.max(octets.length, least);
+      if (slow) await never;
+    },
+  } as unknown as SstpEndpoint;
+  const socket = { send: (word: string) => void seen.said.push(word) } as unknown as WebSocket;
+  const connection = new WebSocketConnection(socket, endpoint, (reason) => {
+    seen.ended = reason;
+  });
+  const hear = async (word: string | ArrayBuffer, times: number) => {
+    for (let time = 0; time < times && seen.ended === ""; time += 1) {
+      const heard = connection.hear(word);
+      if (!slow) await heard;
+    }
+  };
+  return { hear, seen };
+}
+
+const words: readonly (readonly [string, string | ArrayBuffer, number])[] = [
+  ["text messages that nobody expects", "x", UNKNOWN_WORDS],
+  ["answers to marks that were not set", "took 1-2", UNKNOWN_WORDS],
+  ["empty messages", new ArrayBuffer(0), 0],
+];
+
+describe("a WebSocket device", () => {
+  for (const [what, word, free] of words) {
+    it(`is charged for ${what}`, async () => {
+      const { hear, seen } = started();
+      await hear(word, free + 1000);
+      assert.deepEqual([seen.charged, seen.ended], [1000 * HOLD_MESSAGE, ""]);
+    });
+
+    it(`is told to hold, and ended, when it sends too many ${what}`, async () => {
+      const { hear, seen } = started({ slow: true });
+      const most = free + 2 + HOLD_OCTETS / HOLD_MESSAGE;
+      await hear(word, most);
+      assert.deepEqual([seen.said, seen.ended], [["hold"], ""]);
+      await hear(word, 1);
+      assert.equal(seen.ended, "HoldIgnored");
+    });
+
+    it(`is ended when it sends ${what} before Connect`, async () => {
+      const { hear, seen } = started({ connected: false });
+      await hear(word, free);
+      assert.equal(seen.ended, "");
+      await hear(word, 1);
+      assert.equal(seen.ended, "HoldIgnored");
+    });
+  }
+
+  it("is charged for more than the data of tiny messages", async () => {
+    const { hear, seen } = started();
+    await hear(new ArrayBuffer(1), 1000);
+    assert.equal(seen.charged, 1000 * HOLD_MESSAGE);
+  });
+
+  it("is ended when it sends many tiny messages before Connect", async () => {
+    const { hear, seen } = started({ connected: false });
+    await hear(new ArrayBuffer(1), EARLY_MESSAGES);
+    assert.equal(seen.ended, "");
+    await hear(new ArrayBuffer(1), 1);
+    assert.equal(seen.ended, "HoldIgnored");
+  });
+
+  it("may say once that it answers marks, before Connect too", async () => {
+    const { hear, seen } = started({ connected: false });
+    await hear("marks", 1 + UNKNOWN_WORDS);
+    assert.deepEqual([seen.charged, seen.ended], [0, ""]);
+  });
+});
