@@ -2,15 +2,13 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Device, DeviceError, type DeviceOptions } from "../../src/device/index.ts";
 import { ed25519, jwks } from "../edge/issuer.ts";
 import { listen } from "../support/sockets.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 import type { Order, Word } from "./runtime.ts";
 
 /** The encapsulations that end at an edge. */
@@ -86,7 +84,7 @@ export class Mortal {
   }
 
   static async start(): Promise<Mortal> {
-    const folder = await mkdtemp(join(tmpdir(), "grooveway-torture-"));
+    const folder = temporaryFolder();
     const log: string[] = [];
     return new Mortal(folder, await startOn(folder, 0, log), log);
   }
@@ -137,7 +135,6 @@ export class Mortal {
     const late = setTimeout(() => void end(this.#process), STOPPING);
     await gone(this.#process);
     clearTimeout(late);
-    await rm(this.#folder, { recursive: true, force: true });
   }
 }
 

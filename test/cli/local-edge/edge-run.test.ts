@@ -3,9 +3,8 @@ import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, it, type TestContext } from "node:test";
@@ -15,6 +14,7 @@ import { startLocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { Device } from "../../../src/device/index.ts";
 import { type Holder, readRecord } from "../../../src/lib/node/file-lock.ts";
 import { isRunning } from "../../../src/lib/node/process-id.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { eventually } from "../../support/watch.ts";
 import { folder, type Running, run, start } from "../support.ts";
 
@@ -134,8 +134,7 @@ describe("an edge that is ended", () => {
   });
 
   it("by SIGKILL without a state folder leaves a temporary folder, which the next edge removes", async (context) => {
-    const temporary = await mkdtemp(join(tmpdir(), "grooveway-test-tmp-"));
-    context.after(() => rm(temporary, { recursive: true, force: true }));
+    const temporary = temporaryFolder();
     const before = process.env.TMPDIR;
     process.env.TMPDIR = temporary;
     context.after(() => {

@@ -2,21 +2,33 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
 import { type AddressInfo, createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
+import { freePort } from "../../../src/cli/local-edge/workerd-socket.ts";
 import { Device, DeviceError } from "../../../src/device/index.ts";
-import { startRelay } from "../../../src/relay/index.ts";
+import { type Relay, type RelayOptions, startRelay } from "../../../src/relay/index.ts";
 import { CloseReasonId, SessionStatusId } from "../../../src/sstp/index.ts";
 import { authority } from "../../support/certificates.ts";
 import { FULL } from "../../support/long-form.ts";
 import { PATIENCE } from "../../support/sockets.ts";
-import { bodyOf, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "../mailbox/support.ts";
-import { atEdge, atRelay, edgeFor, type LinkStub, linkOf, originRelay } from "./link-support.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
+import {
+  afterAll,
+  bodyOf,
+  fresh,
+  mailboxOf,
+  RawClient,
+  receive,
+  startEdge,
+  TRANSPORTS,
+  until,
+} from "../mailbox/support.ts";
+import { atEdge, atRelay, type Context, edgeFor, type LinkStub, linkOf, originRelay } from "./link-support.ts";
 
 const PROGRAM = fileURLToPath(new URL("link-tls.ts", import.meta.url));
 
@@ -28,26 +40,52 @@ const MANY = 400;
 /** The longest allowed message. */
 const LONGEST = 16 * 1024 * 1024;
 
+const ADMIN_TOKEN = "secret";
+
+/** Origin relays that the shared edge may link to. It must know their ports before it starts. */
+const RELAYS = 16;
+
 describe("a link", () => {
+  /** For tests that need no settings of their own: each has a relay and names of its own. */
+  let edge: LocalEdge;
+  /** The relay that the shared edge stays connected to. */
+  let kept: Relay;
+  const unused: number[] = [];
+  const all = afterAll();
+  before(async () => {
+    const ports = new Set<number>();
+    while (ports.size < RELAYS) ports.add(await freePort("127.0.0.1", 0));
+    unused.push(...ports);
+    kept = await sharedRelay(all);
+    edge = await edgeFor(all, [...ports], { adminToken: ADMIN_TOKEN, links: [`127.0.0.1:${kept.port}`] });
+  });
+
+  /** A relay that only this test uses. */
+  function sharedRelay(t: Context, options: Pick<RelayOptions, "store"> = {}): Promise<Relay> {
+    const port = unused.pop();
+    assert.ok(port !== undefined, "there are not enough relays");
+    return originRelay(t, { ...options, port });
+  }
+
   for (const transport of TRANSPORTS) {
     it(`carries every size in both directions between a device over ${transport} and one at the relay`, async (t) => {
-      const relay = await originRelay(t);
-      const edge = await edgeFor(t, [relay.port]);
-      const alice = await atEdge(t, edge, "alice/pc", transport);
+      const relay = await sharedRelay(t);
+      const name = fresh("alice");
+      const alice = await atEdge(t, edge, `${name}/pc`, transport);
       const bob = await atRelay(t, relay.port, "bob/pc");
       const to = `bob/pc@127.0.0.1:${relay.port}`;
       const lengths = FULL ? [...LENGTHS, LONGEST] : LENGTHS;
       for (const [sender, receiver, address] of [
         [alice, bob, to],
         // The relay knows the edge by its link, which the first message has opened.
-        [bob, alice, "alice/pc@localhost"],
+        [bob, alice, `${name}/pc@localhost`],
       ] as const) {
         const sending = Promise.all(lengths.map((length) => sender.send(address, bodyOf(length, `${length}`))));
         const messages = await receive(receiver, lengths.length);
         await sending;
         for (const [index, length] of lengths.entries()) {
           assert.ok(Buffer.from(messages[index]?.body ?? []).equals(bodyOf(length, `${length}`)), `${length} octets`);
-          const from = sender === alice ? "alice/pc@localhost" : to;
+          const from = sender === alice ? `${name}/pc@localhost` : to;
           assert.deepEqual([messages[index]?.from, messages[index]?.vouched], [from, true]);
         }
       }
@@ -57,10 +95,11 @@ describe("a link", () => {
   }
 
   it("carries messages between devices of two edges that share a relay", async (t) => {
-    const relay = await originRelay(t);
-    const [here, there] = [await edgeFor(t, [relay.port]), await edgeFor(t, [relay.port])];
+    const relay = await sharedRelay(t);
+    const there = await edgeFor(t, [relay.port]);
+    const aliceName = fresh("alice");
     const name = `127.0.0.1:${relay.port}`;
-    const alice = await atEdge(t, here, "alice/pc", "keepalive");
+    const alice = await atEdge(t, edge, `${aliceName}/pc`, "keepalive");
     // It reaches the relay through the other edge, which passes it on.
     const bob = await atEdge(t, there, "bob/pc", "longlived", { relay: name });
     const bodies = Array.from({ length: 200 }, (_, i) => bodyOf(10 + ((i * 37) % 3000), `${i}`));
@@ -68,16 +107,16 @@ describe("a link", () => {
     const messages = await receive(bob, bodies.length);
     await sending;
     assert.ok(messages.every(({ body }, i) => Buffer.from(body).equals(bodies[i] ?? Buffer.alloc(0))));
-    await bob.send("alice/pc@localhost", "and back");
+    await bob.send(`${aliceName}/pc@localhost`, "and back");
     assert.equal((await receive(alice, 1))[0]?.text(), "and back");
   });
 
   it("delivers one sender's message while another's wait for hundreds of new mailboxes", {
     timeout: 300_000,
   }, async (t) => {
-    const relay = await originRelay(t);
-    const edge = await edgeFor(t, [relay.port]);
-    const carol = await atEdge(t, edge, "carol/pc");
+    const relay = await sharedRelay(t);
+    const name = fresh("carol");
+    const carol = await atEdge(t, edge, `${name}/pc`);
     await carol.send(`nobody/pc@127.0.0.1:${relay.port}`, "so that there is a link");
     await until(
       "the relay knows the edge",
@@ -85,7 +124,7 @@ describe("a link", () => {
     );
     const [alice, bob] = [await atRelay(t, relay.port, "alice/pc"), await atRelay(t, relay.port, "bob/pc")];
     await Promise.all(Array.from({ length: MANY }, (_, n) => alice.send(`new${n}/pc@localhost`, "to many")));
-    await bob.send("carol/pc@localhost", "to one");
+    await bob.send(`${name}/pc@localhost`, "to one");
     assert.equal((await receive(carol, 1))[0]?.text(), "to one");
     const { messages } = relay.waiting("grooveDNS://localhost");
     assert.ok(messages > MANY / 2, `${messages} of ${MANY} wait`);
@@ -94,13 +133,10 @@ describe("a link", () => {
   it("keeps what is sent while the relay is down, and delivers it once and in order afterwards", {
     timeout: 360_000,
   }, async (t) => {
-    const folder = await mkdtemp(join(tmpdir(), "grooveway-link-"));
-    t.after(() => rm(folder, { recursive: true, force: true }));
-    const store = join(folder, "relay.db");
-    const first = await originRelay(t, { store });
+    const store = join(temporaryFolder(), "relay.db");
+    const first = await sharedRelay(t, { store });
     const { port } = first;
-    const edge = await edgeFor(t, [port]);
-    const alice = await atEdge(t, edge, "alice/pc");
+    const alice = await atEdge(t, edge, `${fresh("alice")}/pc`);
     const to = `bob/pc@127.0.0.1:${port}`;
     await alice.send(to, "0");
     const outbox = await mailboxOf(edge, `grooveDNS://127.0.0.1:${port}`);
@@ -120,10 +156,9 @@ describe("a link", () => {
   });
 
   it("reports why the relay is unreachable to the sender of a message with flag D", async (t) => {
-    const relay = await originRelay(t);
+    const relay = await sharedRelay(t);
     const { port } = relay;
-    const edge = await edgeFor(t, [port]);
-    const alice = await atEdge(t, edge, "alice/pc", "longlived");
+    const alice = await atEdge(t, edge, `${fresh("alice")}/pc`, "longlived");
     const bob = await atRelay(t, port, "bob/pc");
     await alice.send(`bob/pc@127.0.0.1:${port}`, "hot", { onlyIfOnline: true });
     assert.equal((await receive(bob, 1))[0]?.text(), "hot");
@@ -166,12 +201,12 @@ describe("a link", () => {
   });
 
   it("splits a fanout into local and remote peers, and reports unreachable ones by index", async (t) => {
-    const relay = await originRelay(t);
+    const relay = await sharedRelay(t);
     const name = `grooveDNS://127.0.0.1:${relay.port}`;
-    const edge = await edgeFor(t, [relay.port]);
-    const carol = await atEdge(t, edge, "carol/pc");
+    const [aliceName, carolName] = [fresh("alice"), fresh("carol")];
+    const carol = await atEdge(t, edge, `${carolName}/pc`);
     const [bob, dave] = [await atRelay(t, relay.port, "bob/pc"), await atRelay(t, relay.port, "dave/pc")];
-    const sender = new RawClient(edge, "websocket", "grooveDevice://alice/pc", {}, "localhost");
+    const sender = new RawClient(edge, "websocket", `grooveDevice://${aliceName}/pc`, {}, "localhost");
     t.after(() => sender.close());
     sender.connect("localhost");
     await sender.event("connected");
@@ -185,16 +220,16 @@ describe("a link", () => {
       entries: [
         entry("bob", "pc", name),
         entry("erin", "pc", "grooveDNS://elsewhere.example.com"),
-        entry("carol", "pc", ""),
+        entry(carolName, "pc", ""),
         entry("dave", "", name),
-        entry("carol", "pc", "grooveDNS://localhost"),
+        entry(carolName, "pc", "grooveDNS://localhost"),
       ],
     });
     sender.flush();
     const status = await sender.event("sessionStatus");
     assert.deepEqual([status.statusId, status.indexes], [SessionStatusId.HostNotReachable, [1]]);
     await sender.event("sessionState");
-    const number = sender.send(session, "to all", { userRef: "all@alice/pc" });
+    const number = sender.send(session, "to all", { userRef: `all@${aliceName}/pc` });
     await sender.event("acknowledged", ({ messages }) => messages.includes(number));
     for (const device of [bob, dave, carol]) assert.equal((await receive(device, 1))[0]?.text(), "to all");
     sender.engine.closeSession(session, CloseReasonId.NoReason);
@@ -202,9 +237,8 @@ describe("a link", () => {
   });
 
   it("delivers messages of others while one sender's fanouts have all the addressing that the relay keeps", async (t) => {
-    const relay = await originRelay(t);
+    const relay = await sharedRelay(t);
     const name = `grooveDNS://127.0.0.1:${relay.port}`;
-    const edge = await edgeFor(t, [relay.port]);
     const mallory = new RawClient(edge, "websocket", "grooveDevice://mallory/pc", {}, "localhost");
     t.after(() => mallory.close());
     mallory.connect("localhost");
@@ -225,15 +259,14 @@ describe("a link", () => {
     const outbox = await mailboxOf(edge, name);
     await until("the relay has all", async () => (await outbox.status()).messages === 0, 60_000);
     const bob = await atRelay(t, relay.port, "bob/pc");
-    const carol = await atEdge(t, edge, "carol/pc");
+    const carol = await atEdge(t, edge, `${fresh("carol")}/pc`);
     await carol.send(`bob/pc@127.0.0.1:${relay.port}`, "to bob");
     assert.equal((await receive(bob, 1))[0]?.text(), "to bob");
     assert.equal((await outbox.status()).dropped.RefusedByPeer, 0);
   });
 
   it("is one connection for 200 devices and 2,000 sessions", { timeout: 360_000 }, async (t) => {
-    const origin = await originRelay(t);
-    const edge = await edgeFor(t, [origin.port]);
+    const origin = await sharedRelay(t);
     const devices = await Promise.all(Array.from({ length: 200 }, (_, i) => atEdge(t, edge, `sender/${i}`)));
     await Promise.all(
       devices.flatMap((device, i) =>
@@ -290,14 +323,14 @@ describe("a link", () => {
   it("to a relay without an allowed port is refused at once, and the operator learns which entry to add", async (t) => {
     const lines: string[] = [];
     const edge = await edgeFor(t, [9], {
-      adminToken: "secret",
+      adminToken: ADMIN_TOKEN,
       relayAllow: ["127.0.0.1", "10.0.0.7", "!10.0.0.8"],
       linkWays: "sstp:8443",
       dev: "open",
       log: (_, line) => lines.push(line),
     });
     const look = async (relay: string) => {
-      const headers = { Authorization: "Bearer secret" };
+      const headers = { Authorization: `Bearer ${ADMIN_TOKEN}` };
       const answer = await fetch(`${edge.url}/admin/links/${relay}`, { headers });
       const { code, detail } = (await answer.json()) as { code: string; detail: string };
       return `${code} ${detail}`;
@@ -323,18 +356,16 @@ describe("a link", () => {
   });
 
   it("stays open when the operator keeps it, so that messages waiting at the relay arrive", async (t) => {
-    const relay = await originRelay(t);
-    const edge = await edgeFor(t, [relay.port], { links: [`127.0.0.1:${relay.port}`] });
-    const alice = await atEdge(t, edge, "alice/pc");
-    await until("the link is up", async () => (await (await linkOf(edge, relay.port)).status()).connected);
-    const bob = await atRelay(t, relay.port, "bob/pc");
-    await bob.send("alice/pc@localhost", "first word");
+    const name = fresh("alice");
+    const alice = await atEdge(t, edge, `${name}/pc`);
+    await until("the link is up", async () => (await (await linkOf(edge, kept.port)).status()).connected);
+    const bob = await atRelay(t, kept.port, "bob/pc");
+    await bob.send(`${name}/pc@localhost`, "first word");
     assert.equal((await receive(alice, 1))[0]?.text(), "first word");
   });
 
-  it("uses TLS when the operator says so, and only with a valid certificate of the relay", async (t) => {
-    const folder = await mkdtemp(join(tmpdir(), "grooveway-link-"));
-    t.after(() => rm(folder, { recursive: true, force: true }));
+  it("uses TLS when the operator says so, and only with a valid certificate of the relay", async () => {
+    const folder = temporaryFolder();
     const { ca, key, cert } = authority();
     for (const [name, text] of Object.entries({ ca, key, cert })) await writeFile(join(folder, `${name}.pem`), text);
     const run = (env: NodeJS.ProcessEnv, patience: number) =>
@@ -350,12 +381,10 @@ describe("a link", () => {
   });
 
   it("is not created by an operator's query, nor for a relay that is not allowed", async (t) => {
-    const state = await mkdtemp(join(tmpdir(), "grooveway-link-"));
-    const edge = await edgeFor(t, [9], { adminToken: "secret", state });
-    // Outside the edge, which still writes there when it stops.
-    t.after(() => rm(state, { recursive: true, force: true }));
+    const state = temporaryFolder();
+    const edge = await edgeFor(t, [9], { adminToken: ADMIN_TOKEN, state });
     const look = async (relay: string) => {
-      const headers = { Authorization: "Bearer secret" };
+      const headers = { Authorization: `Bearer ${ADMIN_TOKEN}` };
       const answer = await fetch(`${edge.url}/admin/links/${encodeURIComponent(relay)}`, { headers });
       return [answer.status, ((await answer.json()) as { connected?: boolean }).connected];
     };
@@ -371,9 +400,9 @@ describe("a link", () => {
   it("is renewed under traffic in both directions without losing or resending a message", {
     timeout: 360_000,
   }, async (t) => {
-    const relay = await originRelay(t);
-    const edge = await edgeFor(t, [relay.port], { adminToken: "secret" });
-    const alice = await atEdge(t, edge, "alice/pc");
+    const relay = await sharedRelay(t);
+    const aliceName = fresh("alice");
+    const alice = await atEdge(t, edge, `${aliceName}/pc`);
     const bob = await atRelay(t, relay.port, "bob/pc");
     const name = `127.0.0.1:${relay.port}`;
     await alice.send(`bob/pc@${name}`, "first");
@@ -384,14 +413,14 @@ describe("a link", () => {
       for (let at = 0; at < count; at += 100) {
         const some = texts.slice(at, at + 100);
         await Promise.all(some.map((text) => alice.send(`bob/pc@${name}`, text)));
-        await Promise.all(some.map((text) => bob.send("alice/pc@localhost", text)));
+        await Promise.all(some.map((text) => bob.send(`${aliceName}/pc@localhost`, text)));
       }
     })();
     const renewing = (async () => {
       for (let n = 0; n < 10; n += 1) {
         const answer = await fetch(`${edge.url}/admin/links/${encodeURIComponent(name)}/renew`, {
           method: "POST",
-          headers: { Authorization: "Bearer secret" },
+          headers: { Authorization: `Bearer ${ADMIN_TOKEN}` },
         });
         const { connected } = (await answer.json()) as { connected: boolean };
         assert.ok(connected);

@@ -1,8 +1,5 @@
 /** Limits per principal at an edge with RATE: virtual connections, connects a minute, octets and messages. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
@@ -14,6 +11,7 @@ import { HOLD_IGNORED_OCTETS } from "../../../src/edge/tunnel/limits.ts";
 import { type ConnectionEvent, ConnectResponseId } from "../../../src/sstp/index.ts";
 import { run } from "../../cli/support.ts";
 import { PATIENCE } from "../../support/sockets.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { afterAll, connect, fresh, mailboxOf, RawClient, startEdge, TRANSPORTS, tunnelOf, until } from "./support.ts";
 
 /** Rates that a device can use up on a machine that is busy with other tests. */
@@ -238,8 +236,7 @@ describe("virtual connections", () => {
   it("that vanished are forgotten, and live ones are not", {
     timeout: 300_000,
   }, async (t) => {
-    const state = await mkdtemp(join(tmpdir(), "grooveway-limits-"));
-    t.after(() => rm(state, { recursive: true, force: true }));
+    const state = temporaryFolder();
     const first = await startEdge(t, { rate: RATE, state });
     const before = await meterOf("token:vanishing", first);
     for (const connection of ["vanished 1", "vanished 2"]) assert.ok((await before.enter(connection)).ok);

@@ -1,7 +1,6 @@
 /** Data stored by earlier releases: `schema-1.sql` is the text of what 234613b has written. */
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, it } from "node:test";
@@ -10,6 +9,7 @@ import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
 import { pack, unpack } from "../../../src/edge/rpc/message-batch.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
 import { runHere } from "../../cli/support.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { database } from "./sqlite.ts";
 import { connect, mailboxOf, receive, startEdge } from "./support.ts";
 
@@ -95,7 +95,7 @@ describe("a mailbox of the first schema", () => {
 
 describe("a state folder of the first release", () => {
   it("is read by this release: waiting messages are delivered", { timeout: 300_000 }, async (t) => {
-    const state = mkdtempSync(join(tmpdir(), "grooveway-"));
+    const state = temporaryFolder();
     const first = await startEdge(t, { state });
     const sender = await connect(first, "alice/laptop", "websocket");
     await sender.send("bob/pc", "so that the object has a file");
@@ -103,8 +103,6 @@ describe("a state folder of the first release", () => {
     await first.close();
     assert.equal(asWrittenBefore(state), 1);
     const edge = await startEdge(t, { state });
-    // After both have closed.
-    t.after(() => rmSync(state, { recursive: true, force: true }));
     const device = await connect(edge, "bob/pc", "websocket");
     t.after(() => device.close());
     const received = await receive(device, 5);
@@ -133,7 +131,7 @@ describe("a state folder of the first release", () => {
 
 describe("a state folder of a later release", () => {
   it("is left alone, with a reason, and the other mailboxes work", { timeout: 300_000 }, async (t) => {
-    const state = mkdtempSync(join(tmpdir(), "grooveway-"));
+    const state = temporaryFolder();
     const first = await startEdge(t, { state });
     const sender = await connect(first, "alice/pc", "websocket", { receive: false });
     for (const to of ["bob/pc", "carol/pc"]) await sender.send(to, "waits");
@@ -165,7 +163,6 @@ describe("a state folder of a later release", () => {
     await edge.close();
     versionIs(2);
     const later = await startEdge(t, { state });
-    t.after(() => rmSync(state, { recursive: true, force: true }));
     const reader = await connect(later, newer, "websocket");
     assert.equal((await receive(reader, 1))[0]?.text(), "waits");
     await reader.close();
