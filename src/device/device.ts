@@ -9,21 +9,22 @@
  *
  * @module
  */
-import { deviceURL } from "../sstp/index.ts";
+import { encodeText } from "../lib/text-buffer.ts";
+import { deviceURL, type StreamSize } from "../sstp/index.ts";
 import { Voucher } from "../store-and-forward/vouched-id.ts";
 import { DeviceError } from "./device-error.ts";
 import { Inbox } from "./inbox.ts";
 import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./message.ts";
 import { type ConnectionOptions, connectionOptions, type DeviceOptions, type Settings, settingsOf } from "./options.ts";
-import { Outbox, tooLong } from "./outbox.ts";
+import { Outbox, type Outgoing, tooLong } from "./outbox.ts";
 import { assertSayable, Recipients } from "./recipients.ts";
+import type { Destination } from "./relay-connection.ts";
 import { bytesNeeded, type Platform, RenewedConnection } from "./renewed-connection.ts";
 import { type DeviceConnections, SeveralEdges } from "./several-edges.ts";
 import { sendRefusal } from "./token-refusal.ts";
 import { CAPABILITIES, type TransportName } from "./transports/transport.ts";
 
 const NO_OPTIONS: SendOptions = {};
-const encoder = new TextEncoder();
 
 /**
  * A device: sends and receives messages through its relay, and reconnects by itself. This file and what it imports run
@@ -41,6 +42,11 @@ export abstract class PortableDevice {
   readonly #recipients: Recipients;
   readonly #outbox: Outbox;
   readonly #connection: DeviceConnections;
+  readonly #answers: Answers = {
+    stored: (userRef) => ({ id: this.#voucher.id(userRef) }),
+    refusal: (error, destination) =>
+      this.#meetsToken ? sendRefusal(error, this.#connection.token, destination) : error,
+  };
   #ended: DeviceError | undefined;
   readonly #onAbort = () => void this.close();
 
@@ -116,7 +122,7 @@ export abstract class PortableDevice {
    */
   send(to: string, body: Uint8Array | string, options: SendOptions = NO_OPTIONS): Promise<{ readonly id: string }> {
     try {
-      return this.#enqueue(to, typeof body === "string" ? encoder.encode(body) : body, options);
+      return this.#enqueue(to, typeof body === "string" ? encodeText(body) : body, options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -154,17 +160,8 @@ export abstract class PortableDevice {
     // Generated ids and known destinations have been checked before.
     if (options.id !== undefined || options.part !== undefined) assertSayable(destination, { userRef, streamSize });
     return new Promise((resolve, reject) => {
-      this.#outbox.add({
-        userRef,
-        acknowledgeImmediately: true,
-        doNotDeliverIfOffline: options.onlyIfOnline,
-        streamSize,
-        destination,
-        body,
-        signal: options.signal,
-        resolve: () => resolve({ id: this.#voucher.id(userRef) }),
-        reject: (error) => reject(this.#meetsToken ? sendRefusal(error, this.#connection.token, destination) : error),
-      });
+      const settle = { resolve, reject };
+      this.#outbox.add(new Sending(this.#answers, settle, { userRef, destination, body, streamSize }, options));
     });
   }
 
@@ -185,6 +182,59 @@ export abstract class PortableDevice {
     this.#connection.end();
     this.#outbox.end(error);
     this.#inbox.end(error.code === "Closed" ? undefined : error);
+  }
+}
+
+/** What `send` answers for a message. */
+interface Answers {
+  stored(userRef: string): { readonly id: string };
+  refusal(error: DeviceError, destination: Destination): DeviceError;
+}
+
+interface Settle {
+  readonly resolve: (stored: { readonly id: string }) => void;
+  readonly reject: (error: DeviceError) => void;
+}
+
+/**
+ * A message in the outbox. It is an instance of a class because a closure for each outcome would make it 830 bytes, not
+ * 600, beside its body.
+ */
+class Sending implements Outgoing {
+  readonly userRef: string;
+  readonly acknowledgeImmediately = true;
+  readonly doNotDeliverIfOffline: boolean | undefined;
+  readonly streamSize: StreamSize | undefined;
+  readonly destination: Destination;
+  readonly body: Uint8Array;
+  readonly signal: AbortSignal | undefined;
+  readonly #answers: Answers;
+  readonly #resolve: (stored: { readonly id: string }) => void;
+  readonly #reject: (error: DeviceError) => void;
+
+  constructor(
+    answers: Answers,
+    { resolve, reject }: Settle,
+    { userRef, destination, body, streamSize }: Pick<Outgoing, "userRef" | "destination" | "body" | "streamSize">,
+    { onlyIfOnline, signal }: SendOptions,
+  ) {
+    this.userRef = userRef;
+    this.doNotDeliverIfOffline = onlyIfOnline;
+    this.streamSize = streamSize;
+    this.destination = destination;
+    this.body = body;
+    this.signal = signal;
+    this.#answers = answers;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  resolve(): void {
+    this.#resolve(this.#answers.stored(this.userRef));
+  }
+
+  reject(error: DeviceError): void {
+    this.#reject(this.#answers.refusal(error, this.destination));
   }
 }
 

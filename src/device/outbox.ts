@@ -107,10 +107,7 @@ interface Attachment {
 }
 
 /** A message that was sent, and its session. */
-interface Sent {
-  readonly outgoing: Outgoing;
-  readonly sessionId: number;
-}
+type Sent = Pick<Current, "outgoing" | "sessionId">;
 
 export class Outbox {
   readonly #options: OutboxOptions;
@@ -309,6 +306,7 @@ export class Outbox {
     switch (event.type) {
       case "acknowledged":
         for (const number of event.messages) this.#acknowledged(number);
+        if (event.messages.length > 0) this.#movedAt = performance.now();
         this.#progress.notifyAll();
         break;
       case "sessionState":
@@ -520,7 +518,7 @@ export class Outbox {
       engine.data(sessionId, slice);
       current.at += slice.length;
       if (current.at >= body.length) {
-        this.#sent.set(engine.endMessage(sessionId), { outgoing, sessionId });
+        this.#sent.set(engine.endMessage(sessionId), current);
         line.current = undefined;
       }
       return slice.length + MESSAGE_OCTETS;
@@ -564,7 +562,6 @@ export class Outbox {
     if (sent === undefined) return;
     const { outgoing, sessionId } = sent;
     this.#moves += 1;
-    this.#movedAt = performance.now();
     this.#arrived = Math.max(this.#arrived, outgoing.body.length);
     this.#forget(outgoing);
     outgoing.resolve();

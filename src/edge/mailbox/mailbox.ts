@@ -356,6 +356,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     for (let at = 0; at < due.length; at += SETTLE_CALLS) {
       await Promise.all(due.slice(at, at + SETTLE_CALLS).map(([sender]) => this.#settle(sender)));
     }
+    if (!this.#reservations.some && this.#store.messages === 0 && !this.#store.empty) await this.#resetAlarm();
   }
 
   async #settle(sender: string): Promise<void> {
@@ -972,14 +973,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    * messages expire later, so an alarm that is set is never too late for them. Ids kept longer than needed do no harm.
    */
   async #setAlarm(): Promise<void> {
-    const watched = (this.#consumer !== undefined || this.#isRelay) && this.#consumption.waiting > 0;
-    const held = this.#patience.held;
-    const look = held === undefined ? Date.now() + WATCH_INTERVAL : this.#patience.due(Date.now());
-    const watch = watched || held !== undefined ? look : Number.POSITIVE_INFINITY;
-    const unused = this.#consumer === undefined && this.#store.messages === 0;
-    const least = unused ? this.#leastUse() : Number.POSITIVE_INFINITY;
-    const room = this.#telling ? Date.now() + ROOM_RETRY : this.#waiters.retryAt;
-    const again = Math.min(watch, least, room, this.#consumption.laterAt ?? Number.POSITIVE_INFINITY);
+    const again = this.#nextLook();
     if (this.#alarmAt !== undefined && this.#alarmAt <= again) return;
     const due = Math.min(again, this.#store.expiry() ?? this.#leastUse());
     if (due === Number.POSITIVE_INFINITY) return;
@@ -993,11 +987,34 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     await this.ctx.storage.setAlarm(due);
   }
 
+  /** When to look at the consumer and those that wait, or at an unused mailbox. */
+  #nextLook(): number {
+    const watched = (this.#consumer !== undefined || this.#isRelay) && this.#consumption.waiting > 0;
+    const held = this.#patience.held;
+    const look = held === undefined ? Date.now() + WATCH_INTERVAL : this.#patience.due(Date.now());
+    const watch = watched || held !== undefined ? look : Number.POSITIVE_INFINITY;
+    const unused = this.#consumer === undefined && this.#store.messages === 0;
+    const least = unused ? this.#leastUse() : Number.POSITIVE_INFINITY;
+    const room = this.#telling ? Date.now() + ROOM_RETRY : this.#waiters.retryAt;
+    return Math.min(watch, least, room, this.#consumption.laterAt ?? Number.POSITIVE_INFINITY);
+  }
+
   /** Sets the alarm to `at` or earlier. What it was set for before happens a little later at worst. */
   #alarmBy(at: number): void {
     if (this.#alarmAt !== undefined && this.#alarmAt <= at) return;
     this.#alarmAt = at;
     this.ctx.waitUntil(this.ctx.storage.setAlarm(at));
+  }
+
+  /**
+   * Sets the alarm although it is set for sooner: the one that would have repeated the adjustment of reservations would
+   * wake the object in vain.
+   */
+  async #resetAlarm(): Promise<void> {
+    const due = Math.min(this.#nextLook(), this.#store.expiry() ?? this.#leastUse());
+    if (due === Number.POSITIVE_INFINITY) return;
+    this.#alarmAt = due;
+    await this.ctx.storage.setAlarm(due);
   }
 
   /** When to look at a mailbox without messages and ids. */

@@ -32,6 +32,32 @@ describe("a reservation", () => {
     assert.equal(meter.account.total, 0);
   });
 
+  it("wakes the object once to be given back", async (t) => {
+    const driven = drive(t);
+    await driven.mailbox.append(messageOf("alice", 1000));
+    await driven.mailbox.purge();
+    await driven.letPass(SETTLE_PAUSE);
+    assert.equal(driven.meter("alice").account.total, 0);
+    assert.ok((driven.alarmAt ?? 0) > Date.now() + SETTLE_PAUSE);
+  });
+
+  it("is made again if a message arrives while it is given back", async (t) => {
+    const driven = drive(t);
+    const meter = driven.meter("alice");
+    await driven.mailbox.append(messageOf("alice", 1000));
+    await driven.mailbox.purge();
+    const reserve = meter.reserve.bind(meter);
+    meter.reserve = async (mailbox, reservation) => {
+      meter.reserve = reserve;
+      await driven.mailbox.append(messageOf("alice", 1000));
+      return reserve(mailbox, reservation);
+    };
+    await driven.letPass(SETTLE_PAUSE);
+    assert.equal(meter.account.total, 0);
+    await driven.letPass(SETTLE_PAUSE);
+    assert.equal(meter.account.total, LEAST_PIECE);
+  });
+
   it("that is refused does not cover more", async (t) => {
     const driven = drive(t, { sender: MIB });
     const meter = driven.meter("alice");
