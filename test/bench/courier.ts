@@ -3,6 +3,7 @@
  * only writes small files to a disk. Each is its own process, as `send` and `recv` are.
  */
 import { createHash, hash } from "node:crypto";
+import { once } from "node:events";
 import { type FileHandle, link, mkdir, open, readFile, rename, unlink } from "node:fs/promises";
 import { Agent, type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
@@ -46,6 +47,28 @@ serve({
       if (ahead.size >= AHEAD) await Promise.race(ahead);
     }
     await Promise.all(ahead);
+    await file.close();
+    return hashing.digest("hex");
+  },
+
+  /** Posts a file as one body. Resolves with its sha256 when all of it is durable. */
+  async stream({ url, path, bytes }: { url: string; path: string; bytes: number }): Promise<string> {
+    const file = await open(path);
+    const hashing = createHash("sha256");
+    const asked = request(url, { method: "POST", agent, headers: { "Content-Length": bytes } });
+    const answered = once(asked, "response");
+    for (;;) {
+      const part = Buffer.allocUnsafe(PART);
+      const { bytesRead } = await file.read(part, 0, PART);
+      if (bytesRead === 0) break;
+      const body = part.subarray(0, bytesRead);
+      hashing.update(body);
+      if (!asked.write(body)) await once(asked, "drain");
+    }
+    asked.end();
+    const [answer] = (await answered) as [IncomingMessage];
+    answer.resume();
+    if (answer.statusCode !== 204) throw new Error(`POST ${url}: ${answer.statusCode}`);
     await file.close();
     return hashing.digest("hex");
   },

@@ -10,6 +10,13 @@
  * has it on its disk:
  *
  *   PUT /via/name?n=0   the reader has the rows up to this one
+ *
+ * Under `/stream/name` a whole file comes as one body, as a LongLived device's POST does, and takes the same way. The
+ * platform copies the bodies between the Worker and the objects, and the sender's object cuts them into rows:
+ *
+ *   POST /stream/name   answers when the last row is durable
+ *
+ * This is all that a transfer by LongLived must do, without a protocol.
  */
 import { DurableObject } from "cloudflare:workers";
 
@@ -20,6 +27,12 @@ interface Env {
 
 /** Rows waiting for the reader. Bodies are 1 MiB, so that equals what a device has in flight. */
 const ROWS = 32;
+
+/** Bytes of a row that is cut from a stream: what the sender's bodies have. */
+const ROW = 1024 * 1024;
+
+/** Calls of a sender's object to the store: enough that reading and storing overlap. */
+const CALLS = 4;
 
 export class Store extends DurableObject<Env> {
   readonly #sql: SqlStorage;
@@ -100,6 +113,10 @@ export class End extends DurableObject<Env> {
   override async fetch(request: Request): Promise<Response> {
     const { pathname, searchParams } = new URL(request.url);
     const store = this.env.STORE.getByName(pathname);
+    if (request.method === "POST" && pathname.startsWith("/stream/") && request.body !== null) {
+      await appendAll(store, request.body);
+      return new Response(null, { status: 204 });
+    }
     if (request.method === "POST") {
       await store.append(Number(searchParams.get("n")), await request.arrayBuffer());
       return new Response(null, { status: 204 });
@@ -119,10 +136,36 @@ export class End extends DurableObject<Env> {
   }
 }
 
+/** Stores a stream as rows. */
+async function appendAll(store: DurableObjectStub<Store>, stream: ReadableStream<Uint8Array>): Promise<void> {
+  const reader = stream.getReader({ mode: "byob" }) as unknown as ByobReader;
+  const calls = new Set<Promise<void>>();
+  for (let n = 0; ; n += 1) {
+    // Each row has a buffer of its own, which is not copied until it is sent.
+    const { value, done } = await reader.read(new Uint8Array(ROW), { min: ROW });
+    if (value !== undefined && value.length > 0) {
+      const body = value.length === ROW ? value.buffer : value.slice().buffer;
+      const call: Promise<void> = store.append(n, body as ArrayBuffer).finally(() => calls.delete(call));
+      calls.add(call);
+    }
+    if (done) break;
+    if (calls.size >= CALLS) await Promise.race(calls);
+  }
+  await Promise.all(calls);
+}
+
+/** The part of the reader used here, with an option that the platform supports but its types lack. */
+interface ByobReader {
+  read(
+    view: Uint8Array<ArrayBuffer>,
+    options: { readonly min: number },
+  ): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
+}
+
 export default {
   fetch(request: Request, env: Env): Promise<Response> {
     const { pathname } = new URL(request.url);
-    if (!pathname.startsWith("/via/")) return env.STORE.getByName(pathname).fetch(request);
+    if (!/^\/(via|stream)\//.test(pathname)) return env.STORE.getByName(pathname).fetch(request);
     const end = request.method === "POST" ? "sender" : "reader";
     return env.END.getByName(`${end} ${pathname}`).fetch(request);
   },

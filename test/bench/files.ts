@@ -25,6 +25,9 @@ const TYPE_CACHE = fileURLToPath(new URL("../support/type-cache.js", import.meta
 /** Threads for files, and so also for the bare disk: what the command takes. */
 const THREADS = "8";
 
+/** Where the platform takes a whole file as one body. */
+const STREAMED = "/stream";
+
 /** A round that takes longer has lost something. */
 const PATIENCE = 300_000;
 
@@ -78,14 +81,14 @@ class Bench {
   async large(bytes: number, rounds: number): Promise<Section> {
     const path = join(this.#folder, "large");
     const sha256 = await generate(path, bytes);
-    const platform = (name: string, prefix: string, onDisk: boolean): Contender => ({
+    const platform = (name: string, prefix: string, against: readonly string[]): Contender => ({
       name,
-      against: onDisk ? ["bare platform"] : [],
+      against,
       round: async () => {
         this.#rounds += 1;
         const url = `http://127.0.0.1:${this.#floor.port}${prefix}/${this.#rounds}`;
         const out = join(this.#folder, `out-${this.#rounds}`);
-        await this.#reader.call("read", { url, bytes, ...(onDisk && { path: out }) });
+        await this.#reader.call("read", { url, bytes, ...(prefix !== "" && { path: out }) });
         const used = this.#processor(name, {
           send: this.#sender.pid,
           recv: this.#reader.pid,
@@ -93,7 +96,7 @@ class Bench {
         });
         const began = performance.now();
         const [sent, read] = await Promise.all([
-          this.#sender.call<string>("post", { url, path }),
+          this.#sender.call<string>(prefix === STREAMED ? "stream" : "post", { url, path, bytes }),
           this.#reader.call<string>("hash"),
         ]);
         const seconds = (performance.now() - began) / 1000;
@@ -107,15 +110,15 @@ class Bench {
         };
       },
     });
+    const bare = platform("bare platform", "", []);
+    const viaObjects = platform("platform, an object for each end, to disk", "/via", [bare.name]);
+    const sameHops = platform("platform, the same hops", STREAMED, [bare.name, viaObjects.name]);
+    const floors = [bare, viaObjects, sameHops];
     const product = (transport: string): Contender => ({
       name: `send to recv, ${transport}`,
-      against: ["bare platform", "platform, an object for each end, to disk"],
+      against: floors.map(({ name }) => name),
       round: () => this.#carry(transport, [path], new Map([["large", sha256]]), (seconds) => bytes / 1e6 / seconds),
     });
-    const floors = [
-      platform("bare platform", "", false),
-      platform("platform, an object for each end, to disk", "/via", true),
-    ];
     const figures = await alternate([...floors, product("longlived"), product("websocket")], rounds, { warmUp: false });
     return {
       name: `a file of ${bytes / MEBI} MiB, by the edge, to a recipient that receives`,
@@ -126,6 +129,7 @@ class Bench {
       notes: [
         "bare platform: 1 MiB bodies into the rows of an object, read and removed by a second client, sha256 at both ends. It writes no file.",
         "to disk: the second client also writes a file, syncs and acknowledges each part, and hashes what it reads back. A row is removed when it is acknowledged.",
+        "the same hops: as to disk, and the file is one body, which the sender's object cuts into rows: what a transfer by LongLived must do, without a protocol.",
         this.#processorNote(bytes),
         this.#memoryNote(),
       ],
