@@ -14,7 +14,15 @@
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import type { Drop } from "../../store-and-forward/drop-reasons.ts";
 import type { DeliveryReport } from "../rpc/delivery-report.ts";
-import { ASIDE_RANGES, DECLINED_RANGES, LATER, REFUSED_FOR, REFUSED_MESSAGES, SEND_WINDOW_MESSAGES } from "./limits.ts";
+import {
+  AHEAD_OCTETS,
+  ASIDE_RANGES,
+  DECLINED_RANGES,
+  LATER,
+  REFUSED_FOR,
+  REFUSED_MESSAGES,
+  SEND_WINDOW_MESSAGES,
+} from "./limits.ts";
 import type { MailboxStore, Slice } from "./mailbox-store.ts";
 import { SendWindow } from "./send-window.ts";
 
@@ -80,6 +88,15 @@ export class Consumption {
     return this.#flying.count > 0;
   }
 
+  /**
+   * Whether a quick consumer is so far behind the senders that what waits for it no longer fits in memory. Nothing is
+   * known of how much is set aside, so it is false while anything is.
+   */
+  isBehind(now: number): boolean {
+    if (this.#aside.count > 0 || !this.#flying.isQuick(now)) return false;
+    return this.#store.octets - this.#flying.octets > AHEAD_OCTETS;
+  }
+
   /** Number of waiting messages that are not set aside. */
   get waiting(): number {
     return this.#store.messages - this.#aside.count;
@@ -102,11 +119,11 @@ export class Consumption {
     const count = SEND_WINDOW_MESSAGES - this.#flying.count;
     if (octets <= 0 || count <= 0) return [];
     if ((this.#done.last ?? 0) > this.#sent) this.cut();
-    const slices = this.#store.read(this.#sent, octets, count, this.#excluded());
-    if (slices.length === 0) this.#sent = Math.max(this.#sent, this.#top);
     // A message larger than the rest of the window waits until half the window is free. The other half may be held by
     // sessions that are not ready.
-    if ((slices[0]?.sizes[0] ?? 0) > octets && this.#flying.octets > window / 2) return [];
+    const atLeastOne = this.#flying.octets <= window / 2;
+    const slices = this.#store.read(this.#sent, octets, count, { excluded: this.#excluded(), atLeastOne });
+    if (slices.length === 0 && atLeastOne) this.#sent = Math.max(this.#sent, this.#top);
     for (const { first, sizes } of slices) {
       this.#flying.add(first, sizes, now);
       this.#sent = first + sizes.length - 1;

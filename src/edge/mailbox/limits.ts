@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { RESERVE } from "../../store-and-forward/sender-share.ts";
+import { FLIGHT, RESERVE } from "../../store-and-forward/sender-share.ts";
 
 /** Maximum message bytes in one row. The platform allows 2 MB a row; half of that leaves room for message headers. */
 export const SEGMENT_OCTETS = 1024 * 1024;
@@ -176,12 +176,23 @@ export const DECLINED_RANGES = 256;
 export const CACHED_OCTETS = SEND_WINDOW;
 
 /**
- * Bytes of messages with long bodies that a mailbox keeps as they came until it has sent them, so that it need not read
- * them back: what a quick consumer is sent at once. And the same for all mailboxes of an isolate, a sixteenth of its 128
- * MiB.
+ * Bytes that wait for a quick consumer and are not sent to it, above which long messages are acknowledged only when it has
+ * caught up. It has a window in flight meanwhile, so it does not run out. A sender that is faster than its recipient
+ * would fill its share, and every byte would be read back from disk: with this, `bench --only files` takes a sixth less
+ * of the processor.
  */
-export const UNSENT_OCTETS = SEND_WINDOW + EXTRA_WINDOW;
-export const UNSENT_IN_ISOLATE = 8 * 1024 * 1024;
+export const AHEAD_OCTETS = 2 * 1024 * 1024;
+
+/** The longest that an acknowledgement waits for that: a consumer that takes longer is not quick. */
+export const AHEAD_PATIENCE = QUICK;
+
+/**
+ * Bytes of messages with long bodies that a mailbox keeps as they came until it has sent them, so that it need not read
+ * them back: what may wait, and what one device has in flight beyond that. And the same for all mailboxes of an isolate,
+ * an eighth of its 128 MiB.
+ */
+export const UNSENT_OCTETS = AHEAD_OCTETS + FLIGHT.octets + SEND_WINDOW;
+export const UNSENT_IN_ISOLATE = 16 * 1024 * 1024;
 
 /** Maximum cached segments. A lookup scans them. */
 export const CACHED_SEGMENTS = 64;

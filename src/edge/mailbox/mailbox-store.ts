@@ -131,6 +131,13 @@ export interface Terms {
   readonly reserve?: boolean;
 }
 
+export interface ReadOptions {
+  /** Messages to leave out. */
+  readonly excluded?: Ranges | undefined;
+  /** Whether to return a first message that is longer than all that may be read. Default true. */
+  readonly atLeastOne?: boolean;
+}
+
 /** The schema version that this release writes. */
 const VERSION = 2;
 
@@ -462,12 +469,12 @@ export class MailboxStore {
   }
 
   /**
-   * Reads waiting messages with numbers above `after`, oldest first, up to `octets` bytes or `count` messages, but at
-   * least one. Consecutive messages of one segment share a slice.
-   *
-   * @param excluded messages to leave out
+   * Reads waiting messages with numbers above `after`, oldest first, up to `octets` bytes or `count` messages.
+   * Consecutive messages of one segment share a slice. What is read is expected to be sent: long bodies are then no longer
+   * kept in memory.
    */
-  read(after: number, octets: number, count: number, excluded: Ranges = NO_RANGES): Slice[] {
+  read(after: number, octets: number, count: number, options: ReadOptions = {}): Slice[] {
+    const { excluded = NO_RANGES, atLeastOne = true } = options;
     const slices: Slice[] = [];
     let taken = 0;
     let found = 0;
@@ -492,7 +499,7 @@ export class MailboxStore {
         const number = envelopeAt(bundle.octets, starts[index] ?? 0);
         const isFirst = !counted.includes(number);
         const size = lengthOf(bundle.octets, segment, index) + (isFirst ? (shares[number] ?? 0) : 0);
-        if (found > 0 && taken + size > octets) break;
+        if ((found > 0 || !atLeastOne) && taken + size > octets) break;
         if (isFirst) counted.push(number);
         counts.push(size);
         taken += size;

@@ -22,6 +22,7 @@
  */
 
 import { DurableObject } from "cloudflare:workers";
+import { Condition } from "../../lib/condition.ts";
 import { Turns } from "../../lib/read-write-lock.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import { within } from "../../lib/runtime/timeout.ts";
@@ -63,6 +64,8 @@ import { accountName, type Reservation, type Reserved } from "../rpc/meter-rpc.t
 import { Consumption } from "./consumer.ts";
 import { KnownAccounts } from "./known-accounts.ts";
 import {
+  AHEAD_PATIENCE,
+  BODY_ROW_OCTETS,
   CALL_TIMEOUT,
   CONSUMER_CHECK,
   CUT_PAUSE,
@@ -118,6 +121,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   #telling = false;
   readonly #roomCalls = new DeadlinePool(CALL_TIMEOUT);
   #cutting = false;
+  /** Notified when the consumer was sent more, has taken more, or has changed. */
+  readonly #taken = new Condition();
   readonly #deliveries = new DeadlinePool(DELIVER_TIMEOUT);
   readonly #handing = new DeadlinePool(HAND_TIMEOUT);
   /** The consumer that timed out on a message with flag D, and until when it is skipped for such messages. */
@@ -195,7 +200,21 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     await this.#setAlarm();
     this.#push();
     this.#call();
+    if (from !== undefined && !isRelay(from) && isLong(bundle, outcomes.length)) await this.#untilTaken(bundle);
     return appended;
+  }
+
+  /**
+   * Waits until a quick consumer has nearly caught up, so that what its sender sends does not have to be read back from
+   * disk. Not for a relay, whose connection is shared by many senders.
+   */
+  async #untilTaken({ envelopes }: MessageBatch): Promise<void> {
+    if (envelopes.some(({ source }) => isRelay(source))) return;
+    const until = Date.now() + AHEAD_PATIENCE;
+    while (this.#consumer !== undefined && this.#consumption.isBehind(Date.now())) {
+      const left = until - Date.now();
+      if (left <= 0 || (await within(left, this.#taken.wait())) === undefined) return;
+    }
   }
 
   /**
@@ -833,6 +852,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#consumer = consumer;
     this.#keep("consumer", consumer);
     this.#consumption.restart();
+    this.#taken.notifyAll();
   }
 
   #setFormer(former: readonly string[]): void {
@@ -858,6 +878,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     while (this.#consumer === consumer) {
       const slices = this.#consumption.next();
       if (slices.length === 0) return;
+      this.#taken.notifyAll();
       const deliveries = slices.map(({ first, bundle }) => ({ first, bundle }));
       const taken = await this.#deliver(consumer, deliveries);
       if (taken === "gone") {
@@ -883,6 +904,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   /** Removes settled messages from the log. */
   #cut(): void {
     this.#consumption.cut();
+    this.#taken.notifyAll();
     if (this.#store.messages === 0 && this.#reservations.some) this.#settleSoon();
     this.#tellOfRoom();
   }
@@ -1066,6 +1088,11 @@ function tellNewer(peer: string, { message }: Error): void {
   if (toldNewer) return;
   toldNewer = true;
   logReason("error", "NewerSchema", { message: `${peer}: ${message}` });
+}
+
+/** Whether messages are so long that their bodies have rows of their own. */
+function isLong({ octets }: MessageBatch, messages: number): boolean {
+  return octets.length > messages * BODY_ROW_OCTETS;
 }
 
 /** Refuses all messages of a batch for a mailbox of a newer release. */

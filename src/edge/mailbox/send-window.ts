@@ -39,9 +39,13 @@ export class SendWindow {
 
   /** How much may be in flight, in bytes. */
   most(now: number): number {
+    return this.isQuick(now) ? SEND_WINDOW + Math.min(EXTRA_WINDOW, this.#pool.allowed(this.#extra)) : SEND_WINDOW;
+  }
+
+  /** Whether the consumer acknowledges quickly. */
+  isQuick(now: number): boolean {
     const { at = now } = this.#timed ?? {};
-    const isQuick = this.#took <= QUICK && now - at <= QUICK;
-    return isQuick ? SEND_WINDOW + Math.min(EXTRA_WINDOW, this.#pool.allowed(this.#extra)) : SEND_WINDOW;
+    return this.#took <= QUICK && now - at <= QUICK;
   }
 
   /** Sequence numbers of the messages in flight. */

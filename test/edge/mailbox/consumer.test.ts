@@ -3,12 +3,19 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Consumption } from "../../../src/edge/mailbox/consumer.ts";
 import { DECLINED_RANGES, LATER, QUICK, REFUSED_FOR, SEND_WINDOW } from "../../../src/edge/mailbox/limits.ts";
-import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
+import { MailboxStore, type Sql } from "../../../src/edge/mailbox/mailbox-store.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { database } from "./sqlite.ts";
 
 function started(count: number, size = 10) {
-  const { sql, transaction } = database();
+  const { sql: whole, transaction } = database();
+  const queries: string[] = [];
+  const sql: Sql = {
+    exec(query, ...bindings) {
+      queries.push(query);
+      return whole.exec(query, ...bindings);
+    },
+  };
   const store = new MailboxStore(sql, transaction);
   let sent = 0;
   const append = (more: number) => {
@@ -22,7 +29,7 @@ function started(count: number, size = 10) {
   append(count);
   const numbers = (consumption: Consumption) =>
     consumption.next(0).flatMap(({ first, sizes }) => sizes.map((_, at) => first + at));
-  return { store, append, numbers, consumption: new Consumption(store) };
+  return { store, queries, append, numbers, consumption: new Consumption(store) };
 }
 
 describe("a message that is set aside", () => {
@@ -152,5 +159,16 @@ describe("a message whose resource is refused", () => {
     });
     assert.equal(JSON.parse(store.fact("declined") ?? "").length, DECLINED_RANGES);
     assert.deepEqual(consumption.report({ aside: every, declined: every }, 0), {});
+  });
+});
+
+describe("a long message", () => {
+  it("that does not fit into the window is not read until it is sent, and then not from disk", () => {
+    const { consumption, numbers, queries } = started(2, 0.6 * SEND_WINDOW);
+    assert.deepEqual(numbers(consumption), [1]);
+    assert.deepEqual(numbers(consumption), []);
+    consumption.report({ done: [[1, 1]] }, QUICK + 1);
+    assert.deepEqual(numbers(consumption), [2]);
+    assert.equal(queries.filter((query) => query.includes("FROM bodies")).length, 0);
   });
 });

@@ -2,7 +2,13 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { PURGED_IDS_AGE, RANGE_TIME, REMEMBER_IDS, RETENTION } from "../../../src/edge/mailbox/limits.ts";
+import {
+  PURGED_IDS_AGE,
+  RANGE_TIME,
+  REMEMBER_IDS,
+  RETENTION,
+  UNSENT_OCTETS,
+} from "../../../src/edge/mailbox/limits.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
 import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
 import type { Outcome } from "../../../src/edge/rpc/mailbox-rpc.ts";
@@ -68,7 +74,7 @@ function read(
   count: number,
   excluded?: Ranges,
 ): { seq: number; size: number; mail: Mail }[] {
-  return store.read(after, octets, count, excluded).flatMap(({ first, bundle, sizes }) => {
+  return store.read(after, octets, count, { excluded }).flatMap(({ first, bundle, sizes }) => {
     const mails = unpack(bundle);
     const envelopes = new Set(mails.map(({ envelope }) => envelope));
     assert.equal(envelopes.size, bundle.envelopes.length, "no unused envelope is sent");
@@ -202,7 +208,9 @@ describe("the mailbox store", () => {
     append(store, [mail("g"), mail("h")], NOW);
     store.remove([[2, 2]]);
     const runs = (after: number, count: number, ...excluded: Range[]) =>
-      store.read(after, MIB, count, new Ranges(excluded)).map(({ first, sizes }) => [first, sizes.length]);
+      store
+        .read(after, MIB, count, { excluded: new Ranges(excluded) })
+        .map(({ first, sizes }) => [first, sizes.length]);
     assert.deepEqual(runs(0, 10), [
       [1, 1],
       [3, 4],
@@ -429,8 +437,9 @@ describe("the mailbox store", () => {
     assert.deepEqual(bodiesOf(0, 3), bodies);
     assert.equal(bodiesRead(), 2);
     // What is kept is bounded.
-    for (let n = 4; n < 12; n += 1) append(store, [mail(String(n), MIB)], NOW);
-    assert.equal(bodiesOf(3, 8).length, 8);
+    const most = Math.floor(UNSENT_OCTETS / MIB);
+    for (let n = 0; n < most + 4; n += 1) append(store, [mail(String(n + 4), MIB)], NOW);
+    assert.equal(read(store, 3, 2 * UNSENT_OCTETS, most + 4).length, most + 4);
     assert.ok(bodiesRead() >= 4);
   });
 
