@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { DATA_HEADER_OCTETS, MAX_DATA_OCTETS, OUTPUT_BLOCK_OCTETS } from "../../sstp/index.ts";
+import { FLIGHT } from "../../store-and-forward/sender-share.ts";
 import { SEND_WINDOW, SEND_WINDOW_MESSAGES } from "../mailbox/limits.ts";
 import { MESSAGE_LIMIT } from "../policy/limits.ts";
 
@@ -29,8 +31,11 @@ export const SESSION_REFUSALS = 8;
 /** Destinations remembered as refused by a device. Above that, the oldest is forgotten and tried again. */
 export const DECLINED_DESTINATIONS = 1024;
 
-/** Bytes of messages waiting in a Tunnel for their mailboxes, above which the device is not read. */
-export const UNSTORED_OCTETS = 4 * 1024 * 1024;
+/**
+ * Bytes of messages waiting in a Tunnel for their mailboxes, above which the device is not read. More than our devices
+ * have in flight to one recipient, whose mailbox may keep them waiting.
+ */
+export const UNSTORED_OCTETS = FLIGHT.octets + 1024 * 1024;
 
 /**
  * Messages waiting in a Tunnel for their mailboxes: fewer than the engine allows, so that it never ends the connection.
@@ -88,8 +93,12 @@ export const MESSAGE_COST = 512;
 /** Sessions that the edge keeps open towards one device. Above that, the one that has been idle longest is closed. */
 export const OPEN_SESSIONS = 64;
 
-/** Bytes that the engine makes ahead for a device: one bulk read. */
-export const SESSION_OUTPUT = 256 * 1024;
+/**
+ * Bytes that the engine makes ahead for a device. With the headers of their commands they fill one block of its output,
+ * which is one bulk read; a few more would leave a second block, and so a second write, for each piece.
+ */
+export const SESSION_OUTPUT =
+  Math.floor(OUTPUT_BLOCK_OCTETS / (MAX_DATA_OCTETS + DATA_HEADER_OCTETS)) * MAX_DATA_OCTETS;
 
 /** Entries of a fanout session in one SessionStatus. The command must fit into one KeepAlive answer. */
 export const STATUS_INDEXES = 8000;
