@@ -149,7 +149,9 @@ export class Inbox {
     const arrivals = this.#arrivals.get(engine);
     const arriving = arrivals?.sessions.get(sessionId)?.arriving;
     arrivals?.sessions.delete(sessionId);
-    if (arrivals !== undefined && arriving !== undefined) this.#finished(arrivals, arriving);
+    if (arrivals === undefined || arriving === undefined) return;
+    this.#finished(arrivals, arriving);
+    arriving.body.take();
   }
 
   /** A message no longer arrives. */

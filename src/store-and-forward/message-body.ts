@@ -18,6 +18,15 @@ export const GATHERING_BLOCK = 64 * 1024;
 export const ARENA_BLOCK = 8 * 1024;
 export const ARENA_PIECE = 1024;
 
+/**
+ * A body that has this many bytes, and follows a long one, gets memory for as many bytes as that had: the parts of a file
+ * are equally long, and gathered in blocks each would be copied once more.
+ */
+export const AHEAD_FROM = GATHERING_BLOCK / 2;
+
+/** The most memory in advance: one part of a file with its header. Only one body of an arena has any at a time. */
+export const AHEAD_MOST = 1024 * 1024 + 16 * 1024;
+
 /** Returns bytes to keep: the same, or a copy if they are a view of a buffer more than twice their size. */
 export function kept(octets: Uint8Array): Uint8Array {
   return octets.buffer.byteLength > 2 * octets.length ? new Uint8Array(octets) : octets;
@@ -27,6 +36,23 @@ export function kept(octets: Uint8Array): Uint8Array {
 export class Arena {
   #block = new Uint8Array(0);
   #used = 0;
+  /** Length of the last long body, at most {@link AHEAD_MOST}. */
+  #expected = 0;
+  /** The body that has memory in advance, for as long as it is used. */
+  #ahead: WeakRef<MessageBody> | undefined;
+
+  /** How much memory a body may have in advance, in bytes; 0 if none. */
+  ahead(body: MessageBody, least: number): number {
+    if (least > this.#expected || this.#ahead?.deref() !== undefined) return 0;
+    this.#ahead = new WeakRef(body);
+    return this.#expected;
+  }
+
+  /** Call when a body is complete or given up. */
+  done(body: MessageBody): void {
+    if (this.#ahead?.deref() === body) this.#ahead = undefined;
+    if (body.length >= GATHERING_BLOCK) this.#expected = Math.min(body.length, AHEAD_MOST);
+  }
 
   /** Returns a copy that no other code changes. */
   copy(octets: Uint8Array): Uint8Array {
@@ -73,7 +99,7 @@ export class MessageBody {
   }
 
   #append(octets: Uint8Array): void {
-    if (octets.length > this.#block.length - this.#used) {
+    if (octets.length > this.#block.length - this.#used && !this.#gatherAhead(octets.length)) {
       if (this.#used > 0) {
         this.#full ??= [];
         this.#full.push(this.#block.subarray(0, this.#used));
@@ -86,13 +112,39 @@ export class MessageBody {
     this.#used += octets.length;
   }
 
+  /** Moves to memory for as much as is expected, if that is allowed and has room for `more` bytes. */
+  #gatherAhead(more: number): boolean {
+    if (this.#length < AHEAD_FROM) return false;
+    const room = this.#arena.ahead(this, this.#length + more);
+    if (room === 0) return false;
+    const block = new Uint8Array(room);
+    let at = 0;
+    for (const piece of this.#pieces) {
+      block.set(piece, at);
+      at += piece.length;
+    }
+    this.#first = NOTHING;
+    this.#full = undefined;
+    this.#block = block;
+    this.#used = at;
+    return true;
+  }
+
+  get #pieces(): Uint8Array[] {
+    return [this.#first, ...(this.#full ?? []), this.#block.subarray(0, this.#used)];
+  }
+
+  #whole(): Uint8Array {
+    if (this.#used === 0) return this.#first;
+    // All of it is in memory that it had in advance.
+    if (this.#used === this.#length) return kept(this.#block.subarray(0, this.#used));
+    return joinOctets(this.#pieces, this.#length);
+  }
+
   /** Returns the whole body, and starts over empty. */
   take(): Uint8Array {
-    const first = this.#first;
-    const whole =
-      this.#used === 0
-        ? first
-        : joinOctets([first, ...(this.#full ?? []), this.#block.subarray(0, this.#used)], this.#length);
+    this.#arena.done(this);
+    const whole = this.#whole();
     this.#first = NOTHING;
     this.#full = undefined;
     this.#block = NOTHING;

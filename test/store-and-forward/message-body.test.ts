@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { ARENA_BLOCK, ARENA_PIECE, Arena, kept, MessageBody } from "../../src/store-and-forward/message-body.ts";
+import { AHEAD_MOST, ARENA_BLOCK, ARENA_PIECE, Arena, kept, MessageBody } from "../../src/store-and-forward/message-body.ts";
 
 describe("a message body", () => {
   test("is returned whole, in order and once, however it was split", () => {
@@ -36,6 +36,29 @@ describe("a message body", () => {
     );
     assert.equal(taken[0]?.buffer, taken[3]?.buffer);
     assert.ok(taken.every((octets, i) => octets.every((octet) => octet === i)));
+  });
+
+  test("that follows a long one is gathered in one piece of memory", () => {
+    const arena = new Arena();
+    const bodyOf = (length: number) => {
+      const body = new MessageBody(arena);
+      const whole = Uint8Array.from({ length }, (_, at) => at % 251);
+      for (let at = 0; at < length; at += 2048) body.add(whole.subarray(at, at + 2048));
+      return { body, whole };
+    };
+    const buffers = [500_000, 400_000, 100, 400_000, 500_000, AHEAD_MOST + 10_000, 400_000].map((length) => {
+      const { body, whole } = bodyOf(length);
+      const taken = body.take();
+      assert.ok(Buffer.from(whole).equals(taken));
+      return taken.buffer.byteLength;
+    });
+    // As long as the one before, unless that was shorter; a short one between them does not count.
+    assert.deepEqual(buffers, [500_000, 500_000, ARENA_BLOCK, 400_000, 500_000, AHEAD_MOST + 10_000, 400_000]);
+    assert.deepEqual(bodyOf(200_000).body.take().buffer.byteLength, 400_000);
+    bodyOf(500_000).body.take();
+    const [first, second] = [bodyOf(300_000).body, bodyOf(300_000).body];
+    assert.equal(second.take().buffer.byteLength, 300_000, "one body at a time has memory in advance");
+    assert.equal(first.take().buffer.byteLength, 500_000);
   });
 
   test("in a shared arena stays separate from others, in whatever order their pieces arrive", () => {
