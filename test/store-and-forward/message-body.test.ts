@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { AHEAD_MOST, ARENA_BLOCK, ARENA_PIECE, Arena, kept, MessageBody } from "../../src/store-and-forward/message-body.ts";
+import {
+  AHEAD_MOST,
+  ARENA_BLOCK,
+  ARENA_PIECE,
+  Arena,
+  kept,
+  MessageBody,
+} from "../../src/store-and-forward/message-body.ts";
 
 describe("a message body", () => {
   test("is returned whole, in order and once, however it was split", () => {

@@ -183,8 +183,11 @@ export const CACHED_OCTETS = SEND_WINDOW;
  */
 export const AHEAD_OCTETS = 2 * 1024 * 1024;
 
-/** The longest that an acknowledgement waits for that: a consumer that takes longer is not quick. */
-export const AHEAD_PATIENCE = QUICK;
+/**
+ * The longest that an acknowledgement waits for that. It is what a consumer at 8 MB/s takes for all that one device has in
+ * flight, and short enough for a device that sends to several such consumers, and is not read meanwhile.
+ */
+export const AHEAD_PATIENCE = QUICK / 2;
 
 /**
  * Bytes of messages with long bodies that a mailbox keeps as they came until it has sent them, so that it need not read
