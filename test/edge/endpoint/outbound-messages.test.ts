@@ -3,13 +3,25 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
-import { OPEN_SESSIONS, SUSPENDED_MESSAGES, SUSPENDED_OCTETS } from "../../../src/edge/endpoint/limits.ts";
+import {
+  OPEN_SESSIONS,
+  SESSION_OUTPUT,
+  SUSPENDED_MESSAGES,
+  SUSPENDED_OCTETS,
+} from "../../../src/edge/endpoint/limits.ts";
 import { OutboundMessages } from "../../../src/edge/endpoint/outbound-messages.ts";
 import { LATER } from "../../../src/edge/mailbox/limits.ts";
 import type { DeliveryReport } from "../../../src/edge/rpc/delivery-report.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import type { Range } from "../../../src/lib/ranges.ts";
-import { CloseReasonId, type Connection } from "../../../src/sstp/index.ts";
+import {
+  CloseReasonId,
+  type Connection,
+  DATA_HEADER_OCTETS,
+  MAX_DATA_OCTETS,
+  OUTPUT_BLOCK_OCTETS,
+} from "../../../src/sstp/index.ts";
+import { Output } from "../../../src/sstp/output-buffer.ts";
 
 const PEER = "grooveDevice://bob/pc";
 
@@ -514,5 +526,15 @@ describe("a session that is closed repeatedly", () => {
     one.deliver(1, ["odd"]);
     one.ready("odd");
     assert.deepEqual(one.sent, ["2", "1"]);
+  });
+});
+
+describe("a piece of a long message", () => {
+  it("fills one block of output, and leaves nothing for another", () => {
+    const output = new Output();
+    output.data(2, new Uint8Array(SESSION_OUTPUT));
+    const blocks = output.take();
+    assert.equal(blocks.length, 1);
+    assert.ok((blocks[0]?.length ?? 0) > OUTPUT_BLOCK_OCTETS - MAX_DATA_OCTETS - DATA_HEADER_OCTETS);
   });
 });
