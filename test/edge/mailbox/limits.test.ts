@@ -21,6 +21,8 @@ const CONNECTS = 20;
 const RATE = `octets=${OCTETS} messages=${MESSAGES} connects=${CONNECTS} connections=3`;
 /** The length of a flood, and its beginning, which is not measured because the full bucket is used up first. */
 const FLOOD = 6000;
+/** The length of long messages in a flood. */
+const BIG_OCTETS = 2500;
 const BEGINNING = 1500;
 
 const all = afterAll();
@@ -63,9 +65,18 @@ async function flood(device: Device, to: string, length: number): Promise<{ mess
   return { messages, octets: messages * length };
 }
 
-function assertWithin(what: string, actual: number, limit: number): void {
+/** @param possible what the machine manages of it in a second without limits, one message after another */
+function assertWithin(what: string, actual: number, limit: number, possible: number): void {
   // How much of its rate a device uses depends on the machine too; throttle.test.ts asks for 80 % on a driven clock.
-  assert.ok(actual > 0.3 * limit && actual < 1.2 * limit, `${what}: ${Math.round(actual)} a second of ${limit}`);
+  const least = 0.3 * Math.min(limit, possible);
+  assert.ok(
+    actual > least && actual < 1.2 * limit,
+    `${what}: ${Math.round(actual)} a second of ${limit}, ${Math.round(possible)} are possible`,
+  );
+}
+
+function medianOf(numbers: readonly number[]): number {
+  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0;
 }
 
 describe("octets and messages", () => {
@@ -85,8 +96,11 @@ describe("octets and messages", () => {
           await sleep(50);
         }
       })();
+      // How long a message takes on this machine before there are floods.
+      await until("ten are stored", () => delays.length >= 10);
+      const alone = medianOf(delays.splice(0));
       const [octets, messages] = await Promise.all([
-        flood(big, fresh("nobody"), 2500),
+        flood(big, fresh("nobody"), BIG_OCTETS),
         flood(small, fresh("nobody"), 40),
       ]);
       over = true;
@@ -96,10 +110,11 @@ describe("octets and messages", () => {
       t.diagnostic(
         `${Math.round(octets.octets)} octets/s of ${OCTETS}, ${Math.round(messages.messages)} messages/s of ${MESSAGES}; another's p99 ${p99.toFixed(1)} ms of ${delays.length}`,
       );
-      assertWithin("octets", octets.octets, OCTETS);
-      assertWithin("messages", messages.messages, MESSAGES);
-      // What senders at their limit have outstanding takes seconds; others wait only for the machine.
-      assert.ok(p99 < 2000, `another waited ${p99} ms`);
+      assertWithin("octets", octets.octets, OCTETS, (1000 / alone) * BIG_OCTETS);
+      assertWithin("messages", messages.messages, MESSAGES, 1000 / alone);
+      // What senders at their limit have outstanding takes seconds; others wait only for the machine, which is no faster
+      // for them than before.
+      assert.ok(p99 < Math.max(2000, 20 * alone), `another waited ${p99} ms, and ${alone} ms before`);
       await Promise.all([big, small, other].map((device) => device.close()));
     });
   }
