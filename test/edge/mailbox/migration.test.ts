@@ -212,7 +212,7 @@ function text(body: Uint8Array): string {
 
 describe("a mailbox whose database is damaged", () => {
   it("hides no other from the operator", { timeout: 300_000 }, async (t) => {
-    const state = mkdtempSync(join(tmpdir(), "grooveway-"));
+    const state = temporaryFolder();
     const first = await startEdge(t, { state });
     const sender = await connect(first, "alice/pc", "websocket", { receive: false });
     for (const to of ["bob/pc", "carol/pc"]) await sender.send(to, "waits");
@@ -223,7 +223,6 @@ describe("a mailbox whose database is damaged", () => {
     db.exec("DROP TABLE segments");
     db.close();
     const edge = await startEdge(t, { state, adminToken: "secret" });
-    t.after(() => rmSync(state, { recursive: true, force: true }));
     const list = await fetch(`${edge.url}/admin/mailboxes`, { headers: { Authorization: "Bearer secret" } });
     assert.equal(list.status, 200);
     const all = (await list.json()) as { messages: number; reason?: string }[];
