@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { type AddressingEntry, ConnectResponseId } from "../sstp/index.ts";
+import { type AddressingEntry, ConnectResponseId, isStreamResource } from "../sstp/index.ts";
 import { ANYBODY, isSame, NOBODY, type Principal } from "./principal.ts";
 import { addressee, has, mayAttach, maySend, mayStream, mayUse, peerOf, type Rights } from "./scopes.ts";
 import type { TokenProblem } from "./token-problems.ts";
@@ -64,7 +64,7 @@ export function tokenAuthenticator(
     register: (who) => isSame(who, ANYBODY) || has(who.rights, "connect"),
     open(who, { resourceURL, entries }) {
       if (isSame(who, ANYBODY)) return [];
-      const may = isStream(resourceURL) ? mayStream : maySend;
+      const may = isStreamResource(resourceURL) ? mayStream : maySend;
       return entries.flatMap((entry, index) => (isAllowed(who.rights, entry, may) ? [] : [index]));
     },
   };
@@ -94,11 +94,6 @@ function connectAs(principal: Principal, sourceDeviceURLs: readonly string[]): C
 function failed(reason: TokenProblem): ConnectDecision {
   const { AuthenticationFailed, TryLater } = ConnectResponseId;
   return { type: "refused", responseId: reason === "KeysUnavailable" ? TryLater : AuthenticationFailed, reason };
-}
-
-/** Sessions that carry TCP connections between devices. */
-function isStream(resourceURL: string): boolean {
-  return resourceURL === "stream" || resourceURL.startsWith("stream?");
 }
 
 /**

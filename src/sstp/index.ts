@@ -46,6 +46,7 @@ export { OUTPUT_BLOCK_OCTETS } from "./output-buffer.ts";
 export type { InboundSession, OutboundSession, SecuritySession, Session, SessionState } from "./sessions.ts";
 export { ENTRY_COST } from "./sessions.ts";
 export type { ConnectionSnapshot } from "./snapshot.ts";
+export * from "./stream-resource.ts";
 export * from "./wire.ts";
 export type { WireErrorCode } from "./wire-error.ts";
 export { WireError } from "./wire-error.ts";

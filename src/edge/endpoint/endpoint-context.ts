@@ -9,12 +9,15 @@ import type { LinkTrust } from "../../auth/relay-proof.ts";
 import type { Judge } from "../../auth/token-recheck.ts";
 import type { Throttle } from "../admission/throttle.ts";
 import type { MailboxRpc } from "../rpc/mailbox-rpc.ts";
+import type { TunnelRpc } from "../rpc/tunnel-rpc.ts";
 
 /** What an endpoint needs from its object. */
 export interface EndpointContext {
   /** The object's name, by which mailboxes call it back. */
   readonly name: string;
   mailbox(peer: string): DurableObjectStub<MailboxRpc>;
+  /** The Tunnel of another device. */
+  tunnel(name: string): DurableObjectStub<TunnelRpc>;
   /** The meter of a device's share; undefined if it has no limits. */
   throttle(source: string, who: Principal): Throttle | undefined;
   /** The canonical URL of an origin relay that messages may be sent to; undefined if that is not allowed. */

@@ -1,7 +1,8 @@
 /**
  * Takes messages from one device's sessions to the mailboxes of their recipients. Messages that arrive during a call to
  * a mailbox go there in the next batch, one batch at a time, so that order is kept even if a call fails. Messages with
- * flag D have a lane of their own. Neither lane waits for the other, so there is no order between them.
+ * flag D have a lane of their own, and so has what is streamed to other devices, which goes straight to their Tunnels
+ * (stream-peers.ts). No lane waits for another, so there is no order between them.
  *
  * A message is acknowledged when all its mailboxes have it, or when the sender of a fanout has been told which do not.
  * Results are sent in order of arrival, over all sessions: what was stored before a refusal is acknowledged before it,
@@ -20,6 +21,7 @@ import {
   CloseReasonId,
   ConnectCloseReasonId,
   type Connection,
+  isStreamResource,
   type ReceivedMessageFields,
   SessionStatusId,
 } from "../../sstp/index.ts";
@@ -31,7 +33,7 @@ import { logError } from "../log.ts";
 import { CALL_TIMEOUT } from "../mailbox/limits.ts";
 import { VOLATILE_TIMEOUT } from "../rpc/deadlines.ts";
 import type { Appended, Refusal } from "../rpc/mailbox-rpc.ts";
-import { lengthOfMail, pack } from "../rpc/message-batch.ts";
+import { lengthOfMail, type MessageBatch, pack } from "../rpc/message-batch.ts";
 import type { EndpointContext } from "./endpoint-context.ts";
 import {
   BATCH_MESSAGES,
@@ -42,10 +44,12 @@ import {
   COPY_COST,
   REFUSED_REST,
   STATUS_INDEXES,
+  STREAM_BATCH,
   UNFINISHED_OCTETS,
   VOLATILE_BATCH_OCTETS,
   WOKEN_MAILBOXES,
 } from "./limits.ts";
+import { StreamPeers } from "./stream-peers.ts";
 
 /** A recipient of one copy: a peer of this edge, or an origin relay for all of its own peers. */
 interface Copy {
@@ -122,6 +126,8 @@ interface Session {
 interface Arriving {
   readonly fields: ReceivedMessageFields;
   readonly body: MessageBody;
+  /** Whether it is streamed to another device. */
+  readonly streamed: boolean;
   tooLong: boolean;
 }
 
@@ -133,6 +139,8 @@ interface Job {
   readonly fields: ReceivedMessageFields;
   /** Released once no mailbox needs it. */
   body: Uint8Array;
+  /** Whether it is streamed to another device. */
+  readonly streamed: boolean;
   /** Copies without a result. */
   left: number;
   /** Copies that were refused. */
@@ -150,9 +158,14 @@ interface Pending extends Mail {
   readonly copy: Copy;
 }
 
-/** Messages on their way, by mailbox: either those to store, or those with flag D, which are passed on or lost. */
+/**
+ * Messages on their way, by mailbox: those to store; those with flag D, which the mailbox passes on or loses; or those
+ * that are streamed, which do not go through the mailbox.
+ */
 interface Lane {
-  readonly volatile: boolean;
+  readonly kind: "stored" | "passed" | "streamed";
+  /** The largest batch, in bytes, unless a single message is longer. */
+  readonly most: number;
   /** Mailboxes with a queue that have to be woken. Behind a relay there are many senders, which take turns. */
   readonly asleep: RoundRobin<string>;
   readonly queues: Map<string, Pending[]>;
@@ -162,8 +175,9 @@ interface Lane {
 
 const NOTHING = new Uint8Array(0);
 
-function laneOf(volatile: boolean, timeout: number): Lane {
-  return { volatile, asleep: new RoundRobin(), queues: new Map(), busy: new Set(), calls: new DeadlinePool(timeout) };
+function laneOf(kind: Lane["kind"], most: number, timeout: number): Lane {
+  const calls = new DeadlinePool(timeout);
+  return { kind, most, asleep: new RoundRobin(), queues: new Map(), busy: new Set(), calls };
 }
 
 export interface InboundSnapshot {
@@ -188,8 +202,11 @@ export class InboundMessages {
   readonly #sessions = new Map<number, Session>();
   readonly #arriving = new Map<number, Arriving>();
   readonly #arena = new Arena();
-  readonly #stored = laneOf(false, CALL_TIMEOUT);
-  readonly #passed = laneOf(true, VOLATILE_TIMEOUT);
+  readonly #stored = laneOf("stored", BATCH_OCTETS, CALL_TIMEOUT);
+  readonly #passed = laneOf("passed", VOLATILE_BATCH_OCTETS, VOLATILE_TIMEOUT);
+  readonly #streamed = laneOf("streamed", STREAM_BATCH, VOLATILE_TIMEOUT);
+  readonly #lanes = [this.#streamed, this.#passed, this.#stored] as const;
+  readonly #streamPeers: StreamPeers;
   /** In order of arrival. */
   readonly #jobs = new Queue<Job>();
   #voucher = new Voucher("", false);
@@ -205,6 +222,8 @@ export class InboundMessages {
   readonly #progress = new Condition();
   /** Bytes of messages that have arrived whole and are not stored. */
   octets = 0;
+  /** The part of them that is streamed. */
+  streamed = 0;
   /** Whether any message was ever accepted and acknowledged. */
   progressed = false;
   /** Bytes of messages that have arrived in part. */
@@ -222,6 +241,7 @@ export class InboundMessages {
     this.#engine = engine;
     this.#changed = changed;
     this.#charges = charges;
+    this.#streamPeers = new StreamPeers(host);
     for (const [sessionId, { copies, fanout, failed }] of snapshot?.sessions ?? []) {
       this.#sessions.set(sessionId, {
         copies,
@@ -236,8 +256,7 @@ export class InboundMessages {
   }
 
   get quiet(): boolean {
-    const lanes = [this.#stored, this.#passed];
-    const idle = lanes.every(({ queues, busy }) => queues.size === 0 && busy.size === 0);
+    const idle = this.#lanes.every(({ queues, busy }) => queues.size === 0 && busy.size === 0);
     return idle && this.#arriving.size === 0 && this.#unpaid.first === undefined;
   }
 
@@ -298,14 +317,16 @@ export class InboundMessages {
     const userRef = this.#voucher.id(received.userRef);
     const fields = userRef === received.userRef ? received : { ...received, userRef };
     const tooLong = fields.fragmentation !== undefined && !fitsMessage(userRef, fields.fragmentation);
-    this.#arriving.set(sessionId, { fields, body: new MessageBody(this.#arena), tooLong });
+    const streamed = received.doNotDeliverIfOffline && session.copies.some(isStreamed);
+    this.#arriving.set(sessionId, { fields, body: new MessageBody(this.#arena), streamed, tooLong });
   }
 
   data(sessionId: number, octets: Uint8Array): void {
     const arriving = this.#arriving.get(sessionId);
     if (arriving === undefined || arriving.tooLong) return;
-    const { body } = arriving;
-    if (body.length + octets.length > this.#host.messageLimit || this.#unfinished + octets.length > UNFINISHED_OCTETS) {
+    const { body, streamed } = arriving;
+    const limit = streamed ? STREAM_BATCH : this.#host.messageLimit;
+    if (body.length + octets.length > limit || this.#unfinished + octets.length > UNFINISHED_OCTETS) {
       this.#drop(arriving);
       arriving.tooLong = true;
       return;
@@ -325,11 +346,13 @@ export class InboundMessages {
     // The session is about to be closed for an earlier message, and this one goes with it.
     if (session.refused) return;
     const body = arriving.body.take();
+    const { streamed, tooLong } = arriving;
     this.octets += body.length;
+    if (streamed) this.streamed += body.length;
     const copies =
       session.failed.size === 0 ? session.copies : session.copies.filter((copy) => isWanted(session, copy));
-    const { tooLong } = arriving;
-    const job: Job = { sessionId, session, message, fields, body, left: copies.length, refused: undefined };
+    const left = copies.length;
+    const job: Job = { sessionId, session, message, fields, body, streamed, left, refused: undefined };
     this.#jobs.push(job);
     if (job.left === 0) this.#done(job);
     else if (session.fanout) {
@@ -385,9 +408,10 @@ export class InboundMessages {
 
   /** Queues copies of a message for their mailboxes. */
   #give(job: Job, copies: readonly Copy[]): void {
-    const { fields, body, session } = job;
-    const { queues, asleep } = fields.doNotDeliverIfOffline ? this.#passed : this.#stored;
+    const { fields, body, session, streamed } = job;
     for (const copy of copies) {
+      const volatile = streamed && isStreamed(copy) ? this.#streamed : this.#passed;
+      const { queues, asleep } = fields.doNotDeliverIfOffline ? volatile : this.#stored;
       // An earlier message may have been refused meanwhile.
       if (!isWanted(session, copy)) {
         job.left -= 1;
@@ -453,7 +477,7 @@ export class InboundMessages {
 
   /** Sends queued messages to every mailbox without a call under way, as far as memory allows. */
   flush(): void {
-    for (const lane of [this.#passed, this.#stored]) {
+    for (const lane of this.#lanes) {
       for (const peer of lane.queues.keys()) {
         if (!this.#mayCall(lane)) break;
         if (!lane.busy.has(peer) && this.#woken.has(peer)) this.#host.waitUntil(this.#run(lane, peer));
@@ -463,14 +487,14 @@ export class InboundMessages {
   }
 
   /** Messages with flag D need no slot: each of these calls has a deadline, and costs its mailbox nothing. */
-  #mayCall({ volatile, busy }: Lane): boolean {
-    return this.#calling <= CALL_OCTETS && (volatile || busy.size < CALLS_AT_ONCE);
+  #mayCall({ kind, busy }: Lane): boolean {
+    return this.#calling <= CALL_OCTETS && (kind !== "stored" || busy.size < CALLS_AT_ONCE);
   }
 
   /** Wakes or creates a mailbox that this device has not sent to. Each is charged, one at a time. */
   #wake(lane: Lane): void {
     const peer = lane.asleep.shift();
-    // The other lane may have woken it, and its queue may have been withdrawn.
+    // Another lane may have woken it, and its queue may have been withdrawn.
     if (peer === undefined || !lane.queues.has(peer)) return;
     if (!this.#woken.has(peer)) {
       if (this.#woken.size >= WOKEN_MAILBOXES) this.#forgetOne();
@@ -483,9 +507,8 @@ export class InboundMessages {
 
   /** Forgets one woken mailbox for which nothing waits. */
   #forgetOne(): void {
-    const lanes = [this.#stored, this.#passed];
     for (const peer of this.#woken) {
-      if (lanes.some(({ queues, busy }) => queues.has(peer) || busy.has(peer))) continue;
+      if (this.#lanes.some(({ queues, busy }) => queues.has(peer) || busy.has(peer))) continue;
       this.#woken.delete(peer);
       return;
     }
@@ -511,13 +534,14 @@ export class InboundMessages {
   abandon(): void {
     this.#sessions.clear();
     this.#arriving.clear();
-    for (const { queues, asleep } of [this.#stored, this.#passed]) {
+    for (const { queues, asleep } of this.#lanes) {
       queues.clear();
       asleep.clear();
     }
     this.#unpaid.clear();
     this.#jobs.clear();
     this.octets = 0;
+    this.streamed = 0;
     this.#unfinished = 0;
     this.#progress.notifyAll();
   }
@@ -550,7 +574,7 @@ export class InboundMessages {
       this.#fail(error);
     } finally {
       lane.busy.delete(peer);
-      if (!lane.volatile) this.#rooms.delete(peer);
+      if (lane.kind === "stored") this.#rooms.delete(peer);
     }
     try {
       // A queue that had no room may have it now.
@@ -575,8 +599,9 @@ export class InboundMessages {
     const octets = bundle.envelopes.reduce((sum, one) => sum + envelopeOctets(one), bundle.octets.length);
     this.#calling += octets;
     try {
+      if (lane.kind === "streamed") return { refusals: await this.#stream(lane, peer, batch, bundle) };
       const mailbox = this.#host.mailbox(peer);
-      if (!lane.volatile) {
+      if (lane.kind === "stored") {
         const suspendable = batch[0]?.job.session.suspendable === true;
         return await lane.calls.keep(mailbox.append(bundle, suspendable ? this.#host.name : undefined));
       }
@@ -585,6 +610,14 @@ export class InboundMessages {
     } finally {
       this.#calling -= octets;
     }
+  }
+
+  async #stream(lane: Lane, peer: string, batch: Pending[], bundle: MessageBatch): Promise<readonly Refusal[]> {
+    // Everything that one connection brings has one source.
+    const source = batch[0]?.envelope.source ?? "";
+    const streamed = await this.#streamPeers.pass(peer, source, bundle, batch.length);
+    if (streamed === "late") return this.#lost(lane, peer, batch);
+    return streamed === "locked" ? batch.map((_, at) => ({ at, outcome: "locked" })) : [];
   }
 
   /**
@@ -610,7 +643,7 @@ export class InboundMessages {
 
   /** Withdraws queued messages behind a refused copy, which would overtake it. */
   #withdraw({ session }: Job, copy: Copy, outcome: Refusal["outcome"]): void {
-    for (const { queues } of [this.#passed, this.#stored]) {
+    for (const { queues } of this.#lanes) {
       const queue = queues.get(copy.peer);
       if (queue === undefined) continue;
       const [left, behind] = [[] as Pending[], [] as Pending[]];
@@ -629,6 +662,7 @@ export class InboundMessages {
   /** Releases the body of a message. Its result may still have to wait for earlier ones. */
   #letGo(job: Job): void {
     this.octets -= job.body.length;
+    if (job.streamed) this.streamed -= job.body.length;
     job.body = NOTHING;
   }
 
@@ -684,9 +718,13 @@ function isWanted({ failed }: Session, { indexes }: Copy): boolean {
   return !indexes.every((index) => failed.has(index));
 }
 
+/** Whether a copy is for a device of this edge, to which channels are carried past the mailbox. */
+function isStreamed({ envelope }: Copy): boolean {
+  return envelope.entries === undefined && isStreamResource(envelope.resourceURL);
+}
+
 /** Takes the next batch for a mailbox: as much as one call may carry. */
-function next({ queues, volatile }: Lane, peer: string): Pending[] {
-  const most = volatile ? VOLATILE_BATCH_OCTETS : BATCH_OCTETS;
+function next({ queues, most }: Lane, peer: string): Pending[] {
   const queue = queues.get(peer) ?? [];
   let octets = 0;
   let count = 0;

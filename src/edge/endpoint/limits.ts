@@ -87,6 +87,30 @@ export const LINK_ADDRESSING = 2 * 1024 * 1024;
 /** Bytes with flag D that wait in a Tunnel for a slow device. More are dropped. */
 export const VOLATILE_OCTETS = 1024 * 1024;
 
+/**
+ * The longest message that is streamed to another device, and the most that one call to its Tunnel carries: a call costs
+ * a third of a millisecond, which a batch of this size hides, and the edge keeps few of them.
+ */
+export const STREAM_BATCH = 256 * 1024;
+
+/**
+ * Bytes that a Tunnel holds of what its device streams, and of what is streamed to it: one batch on its way, and one
+ * behind it. Beyond that its device is not read, or its senders wait.
+ */
+export const STREAM_HELD = 2 * STREAM_BATCH;
+
+/** Tunnels that wait at one Tunnel for room, each with a batch: 4 MiB of the isolate's memory. More are turned away. */
+export const STREAM_WAITING = 16;
+
+/**
+ * How long the answer of a mailbox is used, who consumes it and that the sender may send to it: as long as a judgement
+ * about a token.
+ */
+export const ATTACHED_TIME = 30_000;
+
+/** Peers of one device whose Tunnels are remembered: as many as there are sessions towards a device. */
+export const STREAM_PEERS = 64;
+
 /** Memory cost of a waiting message beside its body: its fields, and the runtime's overhead. */
 export const MESSAGE_COST = 512;
 

@@ -45,6 +45,8 @@ export class Sender extends SessionSlot {
   messages = 0;
   /** Bytes of volatile messages in the queue. */
   volatile = 0;
+  /** Whether they are streamed: their senders wait for room. */
+  streams = false;
   current: Current | undefined;
   /** What its session counts against LINK_ADDRESSING; 0 if that does not apply. */
   addressing = 0;

@@ -5,21 +5,25 @@
  *
  *   deliver ─► MailboxSubscription.place ─► Sender.queue ─► fill ─► engine ─► acknowledged ─► Mailbox.acknowledge
  *
- * A message that no mailbox keeps, one with flag D, is called volatile here.
+ * A message that no mailbox keeps, one with flag D, is called volatile here. Those of channels come from the Tunnels of
+ * their senders, which wait until there is room; others are dropped if there is none.
  *
  * @module
  */
+import { Condition } from "../../lib/condition.ts";
 import { Queue } from "../../lib/queue.ts";
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
+import { within } from "../../lib/runtime/timeout.ts";
 import { CloseReasonId, ConnectCloseReasonId, type Connection, ENTRY_COST } from "../../sstp/index.ts";
 import type { Envelope, Mail } from "../../store-and-forward/envelope.ts";
 import { kept } from "../../store-and-forward/message-body.ts";
 import { SessionPool } from "../../store-and-forward/session-pool.ts";
 import { StoredIds } from "../../store-and-forward/vouched-id.ts";
 import { CALL_TIMEOUT, LATER, SEND_WINDOW, SEND_WINDOW_MESSAGES } from "../mailbox/limits.ts";
+import { HAND_TIMEOUT } from "../rpc/deadlines.ts";
 import { type Delivery, NO_NUMBERS, type Taken } from "../rpc/mailbox-rpc.ts";
-import { unpack } from "../rpc/message-batch.ts";
+import { contentsOf, type MessageBatch, unpack } from "../rpc/message-batch.ts";
 import type { EndpointContext } from "./endpoint-context.ts";
 import {
   DECLINED_DESTINATIONS,
@@ -30,6 +34,8 @@ import {
   SESSION_FAILURES,
   SESSION_OUTPUT,
   SESSION_REFUSALS,
+  STREAM_HELD,
+  STREAM_WAITING,
   STUCK_OCTETS,
   VOLATILE_OCTETS,
 } from "./limits.ts";
@@ -98,6 +104,9 @@ export class OutboundMessages {
   readonly #ids = new StoredIds();
   /** Destinations that the device has refused, oldest first. */
   readonly #declined = new Set<string>();
+  /** Notified when there may be room for what is streamed to the device, and how many Tunnels wait for that. */
+  readonly #streamRoom = new Condition();
+  #streamsWaiting = 0;
   #paused = false;
   /** Whether anything was ever acknowledged. */
   progressed = false;
@@ -145,6 +154,7 @@ export class OutboundMessages {
   }
 
   get quiet(): boolean {
+    if (this.#streamsWaiting > 0) return false;
     for (const { current, queue } of this.#senders)
       if (current !== undefined || queue.first !== undefined) return false;
     return [...this.#consumed.values()].every(
@@ -251,6 +261,65 @@ export class OutboundMessages {
     return dropped === 0 ? "taken" : { dropped };
   }
 
+  /**
+   * Accepts messages that another device streams to a mailbox's peer. Resolves when there is room for them, or after
+   * HAND_TIMEOUT: then they are dropped.
+   */
+  async stream(peer: string, generation: number, bundle: MessageBatch): Promise<Taken> {
+    const { sizes } = contentsOf(bundle.octets);
+    const octets = sizes.reduce((sum, size) => sum + size + MESSAGE_COST, 0);
+    const until = Date.now() + HAND_TIMEOUT;
+    for (;;) {
+      const box = this.#consumed.get(peer);
+      if (box?.generation !== generation || this.#engine.closed !== undefined) return "gone";
+      const held = this.#streamHeld;
+      if (held === 0 || held + octets <= STREAM_HELD) return this.#takeStreamed(box, bundle);
+      if (this.#streamsWaiting >= STREAM_WAITING || !(await this.#waitForStreamRoom(until - Date.now()))) {
+        return { dropped: sizes.length };
+      }
+    }
+  }
+
+  #takeStreamed(box: MailboxSubscription, bundle: MessageBatch): Taken {
+    const senders = this.#sendersOf(box);
+    let dropped = 0;
+    for (const mail of unpack(bundle)) {
+      const message = { seq: undefined, mail: ownOf(mail), size: mail.body.length + MESSAGE_COST };
+      const sender = this.#senderFor(keyOf(box.peer, mail.envelope), senders);
+      if (sender === undefined) {
+        dropped += 1;
+        continue;
+      }
+      sender.streams = true;
+      this.#queue(message, sender);
+    }
+    this.#changed();
+    return dropped === 0 ? "taken" : { dropped };
+  }
+
+  /** Returns false when it has taken too long. */
+  async #waitForStreamRoom(milliseconds: number): Promise<boolean> {
+    if (milliseconds <= 0) return false;
+    this.#streamsWaiting += 1;
+    try {
+      if ((await within(milliseconds, this.#streamRoom.wait())) !== undefined) return true;
+      // What remains of this wait goes with the others, which look again.
+      this.#streamRoom.notifyAll();
+      return false;
+    } finally {
+      this.#streamsWaiting -= 1;
+    }
+  }
+
+  /** Bytes streamed to the device that are here. */
+  get #streamHeld(): number {
+    let held = 0;
+    for (const { streams, volatile, current } of this.#senders) {
+      if (streams) held += volatile + (current?.message.size ?? 0);
+    }
+    return held;
+  }
+
   /** Numbers of a mailbox's messages that wait here, or are sent and not acknowledged. */
   #here(box: MailboxSubscription): Set<number> {
     const here = new Set<number>();
@@ -312,21 +381,26 @@ export class OutboundMessages {
 
   /** Queues a volatile message; false if it is dropped. */
   #pass(message: Waiting, key: string, senders: Senders): boolean {
-    if (senders.isDeclined(key)) return false;
-    const crowded = this.#crowdedAddressing;
-    const sender = senders.find(key) ?? senders.make(key);
-    // This message does not wait for room.
-    this.#crowdedAddressing = crowded;
+    const sender = this.#senderFor(key, senders);
     if (sender === undefined) return false;
-    if (sender.until > Date.now()) return false;
     if (sender.volatile > 0 && sender.volatile + message.size > VOLATILE_OCTETS) return false;
     let volatile = message.size;
-    for (const other of this.#senders) volatile += other.volatile;
+    for (const other of this.#senders) if (!other.streams) volatile += other.volatile;
     // Suspended senders share half of it, which leaves room for the others.
     const limit = sender.state === "ready" ? VOLATILE_OCTETS : VOLATILE_OCTETS / 2;
     if (volatile > message.size && volatile > limit) return false;
     this.#queue({ ...message, mail: ownOf(message.mail) }, sender);
     return true;
+  }
+
+  /** The sender for a volatile message; undefined if it is dropped. */
+  #senderFor(key: string, senders: Senders): Sender | undefined {
+    if (senders.isDeclined(key)) return undefined;
+    const crowded = this.#crowdedAddressing;
+    const sender = senders.find(key) ?? senders.make(key);
+    // This message does not wait for room.
+    this.#crowdedAddressing = crowded;
+    return sender === undefined || sender.until > Date.now() ? undefined : sender;
   }
 
   #queue(message: Waiting, sender: Sender): void {
@@ -378,6 +452,7 @@ export class OutboundMessages {
   #drop(box: MailboxSubscription): void {
     this.#consumed.delete(box.peer);
     for (const sender of [...this.#senders]) if (sender.box === box) this.#remove(sender);
+    this.#streamRoom.notifyAll();
   }
 
   /** Removes a sender and closes its session. */
@@ -399,6 +474,11 @@ export class OutboundMessages {
   /** Gives the engine output, up to a bulk read. */
   fill(): void {
     if (this.#engine.state !== "established") return;
+    this.#fill();
+    if (this.#streamRoom.isAwaited) this.#streamRoom.notifyAll();
+  }
+
+  #fill(): void {
     while (this.#engine.pendingOctets < SESSION_OUTPUT) {
       const sender = this.#turns.shift();
       if (sender === undefined) return;
@@ -555,6 +635,7 @@ export class OutboundMessages {
     let dropped = 0;
     while (sender.next() !== undefined) dropped += 1;
     sender.box.draft.dropped(dropped);
+    this.#streamRoom.notifyAll();
   }
 
   /**
@@ -743,6 +824,7 @@ export class OutboundMessages {
     this.#senders.clear();
     this.#addressing = 0;
     this.#turns.clear();
+    this.#streamRoom.notifyAll();
   }
 
   /** Gives a mailbox back. The last acknowledgement often comes with the end of the connection and must not be lost. */

@@ -41,6 +41,7 @@ import { logError } from "../log.ts";
 import { isReason, type Reason } from "../reasons.ts";
 import { BULK_IDLE } from "../rpc/doorbell-protocol.ts";
 import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
+import type { MessageBatch } from "../rpc/message-batch.ts";
 import type { Entrance } from "../rpc/meter-rpc.ts";
 import type { EndpointContext } from "./endpoint-context.ts";
 import { InboundMessages, type InboundSnapshot } from "./inbound-messages.ts";
@@ -54,6 +55,7 @@ import {
   HELD_OCTETS,
   LINK_KEEP_ALIVE,
   LINK_RECEIVE_TIMEOUT,
+  STREAM_HELD,
   UNSTORED_MESSAGES,
   UNSTORED_OCTETS,
   UNTAKEN_OCTETS,
@@ -205,15 +207,19 @@ export class SstpEndpoint implements ByteChannel {
       // The bytes are already taken. A device that exceeds its rate is not read for a while.
       await this.#throttle?.spend(Math.max(octets.length, commands * COMMAND_OCTETS, least), this.#messages - before);
       // The mailboxes are behind: the device is not read until they have caught up.
-      while (!this.#ended && (this.#inbound.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
-        await this.#inbound.progress();
-      }
+      while (!this.#ended && this.#isBehind) await this.#inbound.progress();
       if (this.#untaken > UNTAKEN_OCTETS) await this.#untilTaken();
     } catch (error) {
       this.#fail(error);
     } finally {
       this.#writing -= 1;
     }
+  }
+
+  /** Whether so much waits for mailboxes, or for the Tunnels of other devices, that the device is not read. */
+  get #isBehind(): boolean {
+    const { octets, streamed } = this.#inbound;
+    return octets > UNSTORED_OCTETS || streamed > STREAM_HELD || this.#engine.unprocessed > UNSTORED_MESSAGES;
   }
 
   ready(): Promise<void> {
@@ -311,6 +317,17 @@ export class SstpEndpoint implements ByteChannel {
   deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Taken {
     this.#uses += 1;
     return this.#guarded(() => this.#outbound.deliver(peer, generation, deliveries, position)) ?? "gone";
+  }
+
+  /** Takes what another device streams to this one. Resolves when there is room for it. */
+  async stream(peer: string, generation: number, bundle: MessageBatch): Promise<Taken> {
+    this.#uses += 1;
+    try {
+      return await this.#outbound.stream(peer, generation, bundle);
+    } catch (error) {
+      this.#fail(error);
+      return "gone";
+    }
   }
 
   /** Gives up a mailbox that another connection now consumes. Returns true if this one stays and would take it back. */

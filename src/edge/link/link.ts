@@ -396,6 +396,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     return {
       name: this.#relay,
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
+      tunnel: (name) => this.env.TUNNEL.getByName(name),
       remote: () => undefined,
       recipients: LINK_RECIPIENTS,
       messageLimit: messageLimit(this.env.QUOTA ?? ""),

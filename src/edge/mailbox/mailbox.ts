@@ -46,6 +46,7 @@ import { DIRECTORY } from "../rpc/directory-rpc.ts";
 import {
   type Acknowledged,
   type Appended,
+  type Attached,
   type ConsumerRpc,
   type Delivery,
   type MailboxRpc,
@@ -55,6 +56,7 @@ import {
   type Refusal,
   type Room,
   type SenderRpc,
+  type Streaming,
   type Taken,
   type Wanted,
   type Withdrawal,
@@ -453,6 +455,24 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       if (consumer !== undefined) this.#vacate(consumer);
     }
     return "stored";
+  }
+
+  /** Returns the Tunnel to which a sender may stream. Reads and writes no row. */
+  async attached(source: string, { messages, slow, gone }: Streaming): Promise<Attached> {
+    this.#untold.SlowPeer += slow;
+    if (this.#newer !== undefined) return { type: "offline" };
+    if (this.#locked || !maySend(this.#senders, source)) {
+      this.#untold[this.#locked ? "LockedOut" : "SenderNotAllowed"] += messages;
+      return { type: "locked" };
+    }
+    if (gone !== undefined && this.#consumer?.generation === gone) this.#vacate(this.#consumer);
+    const consumer = this.#consumer;
+    // A Link takes no streams: what is for its relay's devices goes through the relay's mailbox.
+    if (consumer === undefined || consumer.tunnel === this.#peer) {
+      this.#untold.PeerOffline += messages;
+      return { type: "offline" };
+    }
+    return { type: "attached", ...consumer };
   }
 
   /** Tries once: a sender that sets flag D accepts the loss. Returns undefined if the messages are lost. */

@@ -62,6 +62,22 @@ export interface Appended {
  */
 export type Taken = "taken" | { readonly dropped: number } | "gone";
 
+/** Who takes what is streamed to a mailbox's peer: the Tunnel that consumes it, nobody, or nobody for this sender. */
+export type Attached =
+  | { readonly type: "attached"; readonly tunnel: string; readonly generation: number }
+  | { readonly type: "offline" }
+  | { readonly type: "locked" };
+
+/** What a Tunnel that streams to a mailbox's peer tells the mailbox. */
+export interface Streaming {
+  /** Messages that wait for the answer, and are lost if nobody is attached. */
+  readonly messages: number;
+  /** Messages lost since the last question because the peer was slow. */
+  readonly slow: number;
+  /** Generation of a consumer that has said that it no longer consumes the mailbox. */
+  readonly gone?: number | undefined;
+}
+
 /** A mailbox's answer to a delivery report. */
 export interface Acknowledged {
   /** Everything up to this message has left the mailbox. */
@@ -134,6 +150,7 @@ export interface Withdrawal {
 export interface MailboxRpc extends Rpc.DurableObjectBranded {
   append(bundle: MessageBatch, from?: string): Promise<Appended>;
   pass(bundle: MessageBatch): Promise<Refusal[]>;
+  attached(source: string, streaming: Streaming): Promise<Attached>;
   attach(): Promise<{ readonly generation: number }>;
   ready(tunnel: string, generation: number): Promise<boolean>;
   detach(generation: number): Promise<void>;
@@ -152,6 +169,12 @@ export interface ConsumerRpc {
   fenced(peer: string, generation: number): Promise<boolean>;
   recall(peer: string): Promise<boolean>;
   lastSign(): Promise<number>;
+}
+
+/** What a Tunnel or Link calls on the Tunnel that consumes the mailbox of a device that it streams to. */
+export interface StreamRpc {
+  /** Resolves when there is room for the messages, or when they are dropped for want of it. */
+  stream(peer: string, generation: number, bundle: MessageBatch): Promise<Taken>;
 }
 
 /** What a Mailbox calls on a Tunnel or Link that sends to it. */

@@ -35,6 +35,7 @@ export function tunnelContext(
     standing: ownership.standing,
     authenticator: tokenAuthenticator(env, (principal, asOf) => ownership.standing.show(principal, asOf)),
     mailbox: (peer) => env.MAILBOX.getByName(peer),
+    tunnel: (other) => env.TUNNEL.getByName(other),
     remote(relay) {
       const allowed = allowedLink(relay, env);
       const verdict =

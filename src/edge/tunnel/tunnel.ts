@@ -31,6 +31,7 @@ import { answerHeaders, problem } from "../problem.ts";
 import type { Reason } from "../reasons.ts";
 import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
+import type { MessageBatch } from "../rpc/message-batch.ts";
 import {
   type Caller,
   callerOf,
@@ -194,6 +195,14 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     if (!this.#standing.fresh() && !(await this.#standing.judge())) return "gone";
     if (this.#lastSign() === 0) return "gone";
     return this.#far.endpoint?.deliver(peer, generation, deliveries, position) ?? "gone";
+  }
+
+  /** Called by the Tunnel of another device to stream to this one. */
+  async stream(peer: string, generation: number, bundle: MessageBatch): Promise<Taken> {
+    this.#hibernation.stir();
+    if (!this.#standing.fresh() && !(await this.#standing.judge())) return "gone";
+    if (this.#lastSign() === 0) return "gone";
+    return (await this.#far.endpoint?.stream(peer, generation, bundle)) ?? "gone";
   }
 
   /** Called when another virtual connection takes over a mailbox. Returns true if this one would take it back. */

@@ -1,17 +1,23 @@
 /** What is sent to a device on which session, and what its mailbox is told, including after loss of memory. */
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
+import { afterEach, describe, it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
 import {
+  MESSAGE_COST,
   OPEN_SESSIONS,
   SESSION_OUTPUT,
+  STREAM_HELD,
+  STREAM_WAITING,
   SUSPENDED_MESSAGES,
   SUSPENDED_OCTETS,
+  VOLATILE_OCTETS,
 } from "../../../src/edge/endpoint/limits.ts";
 import { OutboundMessages } from "../../../src/edge/endpoint/outbound-messages.ts";
 import { LATER } from "../../../src/edge/mailbox/limits.ts";
+import { HAND_TIMEOUT } from "../../../src/edge/rpc/deadlines.ts";
 import type { DeliveryReport } from "../../../src/edge/rpc/delivery-report.ts";
+import { NO_NUMBERS, type Taken } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import type { Range } from "../../../src/lib/ranges.ts";
 import {
@@ -104,6 +110,12 @@ async function started() {
       }));
       assert.equal(outlet.deliver(PEER, 1, [{ first: from, bundle: pack(mails) }], at), "taken");
       outlet.fill();
+    },
+    /** Another device streams a message to this one. */
+    stream(id: number, size: number, generation = 1) {
+      const envelope = { source: "grooveDevice://a/pc", resourceURL: "stream", identityURL: "", deviceURL: PEER };
+      const mail = { envelope, fields: { userRef: `${id}`, track: false }, body: new Uint8Array(size) };
+      return outlet.stream(PEER, generation, pack([mail]));
     },
     /** The latest session for a resource. */
     sessionOf(resource: string): number {
@@ -536,5 +548,67 @@ describe("a piece of a long message", () => {
     const blocks = output.take();
     assert.equal(blocks.length, 1);
     assert.ok((blocks[0]?.length ?? 0) > OUTPUT_BLOCK_OCTETS - MAX_DATA_OCTETS - DATA_HEADER_OCTETS);
+  });
+});
+
+describe("what another device streams to this one", () => {
+  const BATCH = STREAM_HELD / 2 - MESSAGE_COST;
+
+  afterEach(() => mock.timers.reset());
+
+  /** A device with two batches here, and a third that waits at its sender. */
+  async function full() {
+    const box = await started();
+    assert.deepEqual([await box.stream(1, BATCH), await box.stream(2, BATCH)], ["taken", "taken"]);
+    let answer: Taken | undefined;
+    void box.stream(3, BATCH).then((taken) => {
+      answer = taken;
+    });
+    await box.settle();
+    assert.deepEqual([answer, box.outlet.quiet], [undefined, false]);
+    return { box, answer: () => answer };
+  }
+
+  it("waits at its sender while two batches are here", async () => {
+    const { box, answer } = await full();
+    box.ready("stream");
+    await box.settle();
+    assert.equal(answer(), "taken");
+    assert.deepEqual(box.sent, ["1", "2", "3"]);
+  });
+
+  it("is dropped if there is no room in time", async () => {
+    mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    const { box, answer } = await full();
+    mock.timers.tick(HAND_TIMEOUT);
+    await box.settle();
+    assert.deepEqual(answer(), { dropped: 1 });
+  });
+
+  it("is told at once that the connection is gone", async () => {
+    const { box, answer } = await full();
+    box.outlet.abandon();
+    await box.settle();
+    assert.equal(answer(), "gone");
+    assert.equal(await box.stream(4, 1), "gone");
+  });
+
+  it("is turned away when many others wait already", async () => {
+    const { box } = await full();
+    const others = Array.from({ length: STREAM_WAITING }, (_, n) => box.stream(10 + n, BATCH));
+    assert.deepEqual(await others.at(-1), { dropped: 1 });
+    box.outlet.abandon();
+    assert.ok((await Promise.all(others)).includes("gone"));
+  });
+
+  it("leaves the room of other messages with flag D alone", async () => {
+    const { box } = await full();
+    const envelope = { source: "grooveDevice://a/pc", resourceURL: "other", identityURL: "", deviceURL: PEER };
+    const mail = {
+      envelope,
+      fields: { userRef: "5", track: false },
+      body: new Uint8Array(VOLATILE_OCTETS / 2 - MESSAGE_COST),
+    };
+    assert.equal(box.outlet.deliver(PEER, 1, [{ first: NO_NUMBERS, bundle: pack([mail]) }]), "taken");
   });
 });
