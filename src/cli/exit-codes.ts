@@ -76,6 +76,7 @@ export const EXIT_CODES = {
       "RecipientRefused",
       "Refused",
       "RelayRefused",
+      "StreamReset",
       "TokenInvalid",
       "TokenRefused",
     ],

@@ -50,6 +50,8 @@ export const DEVICE_ERRORS = {
   OutboxFull: "retry",
   /** The message was withdrawn by its `signal` before it was sent. */
   Aborted: "give up",
+  /** A stream was reset, or never opened; the message gives the reason. */
+  StreamReset: "give up",
   /** The device was closed. */
   Closed: "give up",
   /** A bug in this library; see `cause`. */

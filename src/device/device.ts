@@ -21,6 +21,8 @@ import { assertSayable, Recipients } from "./recipients.ts";
 import type { Destination } from "./relay-connection.ts";
 import { bytesNeeded, type Platform, RenewedConnection } from "./renewed-connection.ts";
 import { type DeviceConnections, SeveralEdges } from "./several-edges.ts";
+import type { DeviceStream } from "./streams/device-stream.ts";
+import type { DialOptions, StreamHandler, StreamHost } from "./streams/stream-host.ts";
 import { sendRefusal } from "./token-refusal.ts";
 import { CAPABILITIES, type TransportName } from "./transports/transport.ts";
 
@@ -41,6 +43,7 @@ export abstract class PortableDevice {
   readonly #inbox: Inbox;
   readonly #recipients: Recipients;
   readonly #outbox: Outbox;
+  readonly #streams: StreamHost | undefined;
   readonly #connection: DeviceConnections;
   readonly #answers: Answers = {
     stored: (userRef) => ({ id: this.#voucher.id(userRef) }),
@@ -63,7 +66,19 @@ export abstract class PortableDevice {
     this.#idSuffix = idSuffix(self);
     this.#voucher = new Voucher(deviceURL(self), false);
     this.#recipients = new Recipients(this.#idSuffix, isAlone ? relay : undefined);
+    this.#streams =
+      options.keyring &&
+      platform.streams?.({
+        address: options.address,
+        keyring: options.keyring,
+        resumeTime: options.resumeTime,
+        destination: (to, resourceURL) => this.#recipients.destination(to, resourceURL),
+        renew: () => this.#connection.renew(),
+        isRenewing: () => this.#connection.isRenewing,
+        pause: (milliseconds) => this.#connection.pause(milliseconds),
+      });
     this.#outbox = new Outbox({
+      beside: this.#streams,
       needed: bytesNeeded,
       renew: () => this.#connection.renew(),
       isRenewing: () => this.#connection.isRenewing,
@@ -72,7 +87,7 @@ export abstract class PortableDevice {
       onHeld: options.onHeld,
       onReleased: options.onReleased,
     });
-    this.#inbox = new Inbox(limit, (engine) => this.#connection.finished(engine));
+    this.#inbox = new Inbox(limit, (engine) => this.#connection.finished(engine), this.#streams);
     const shared = {
       platform,
       outbox: this.#outbox,
@@ -139,6 +154,39 @@ export abstract class PortableDevice {
     return this.#inbox.messages();
   }
 
+  /**
+   * Offers a service, under a name of visible ASCII characters, to devices whose address and key the keyring admits.
+   * Returns a function that ends the offer. Streams that were opened go on.
+   *
+   * @throws DeviceError InvalidOption
+   *
+   * @example
+   * device.serve("echo", (stream) => stream.readable.pipeTo(stream.writable));
+   */
+  serve(service: string, handler: StreamHandler): () => void {
+    return this.#hosted.serve(service, handler);
+  }
+
+  /**
+   * Opens a stream to a service of another device, `identity/device` or one of the devices of an `identity`. Resolves
+   * when that device has accepted it. A stream outlives the connections of both devices, for the resume time of the
+   * other one.
+   *
+   * @throws DeviceError StreamReset, RecipientRefused, InvalidOption, Aborted, Closed
+   */
+  dial(to: string, service: string, options?: DialOptions): Promise<DeviceStream> {
+    try {
+      return this.#hosted.dial(to, service, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  get #hosted(): StreamHost {
+    if (this.#streams !== undefined) return this.#streams;
+    throw new DeviceError("InvalidOption", "the device has no keyring, which streams need: give it the option keyring");
+  }
+
   /** Ends the connection. Unacknowledged sends reject with Closed. */
   async close(): Promise<void> {
     const { carriers } = this.#connection;
@@ -179,6 +227,7 @@ export abstract class PortableDevice {
     if (this.#ended !== undefined) return;
     this.#ended = error;
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
+    this.#streams?.end(error);
     this.#connection.end();
     this.#outbox.end(error);
     this.#inbox.end(error.code === "Closed" ? undefined : error);

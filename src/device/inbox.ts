@@ -9,7 +9,7 @@ import { Condition } from "../lib/condition.ts";
 import { Queue } from "../lib/queue.ts";
 import { RecentSet } from "../lib/recent-set.ts";
 import type { Connection, ConnectionEvent, ReceivedMessageFields } from "../sstp/index.ts";
-import { CloseReasonId } from "../sstp/index.ts";
+import { CloseReasonId, isStreamResource } from "../sstp/index.ts";
 import { parseCapabilities } from "../store-and-forward/capabilities.ts";
 import { Arena, MessageBody } from "../store-and-forward/message-body.ts";
 import { claimIn, senderIn } from "../store-and-forward/vouched-id.ts";
@@ -17,6 +17,7 @@ import type { DeviceError } from "./device-error.ts";
 import { INBOX_MESSAGE, INBOX_OCTETS, UNFINISHED_MESSAGES } from "./limits.ts";
 import { isRecipient, type Message, partFromWire, sourceOf } from "./message.ts";
 import type { RelayConnection } from "./relay-connection.ts";
+import type { PacketReceiver, StreamHost } from "./streams/stream-host.ts";
 
 /** A message arriving on one session of one carrier. */
 interface Arriving {
@@ -29,6 +30,8 @@ interface PeerSession {
   readonly resource: string;
   /** URL of this device or of its identity. */
   readonly recipient: string;
+  /** Takes what arrives, if the session carries streams. */
+  readonly packets: PacketReceiver | undefined;
   arriving: Arriving | undefined;
 }
 
@@ -53,6 +56,7 @@ export class Inbox {
   readonly #limit: number;
   readonly #unfinishedLimit: number;
   readonly #taken: (engine: Connection) => void;
+  readonly #streams: StreamHost | undefined;
   readonly #arrivals = new Map<Connection, Arrivals>();
   readonly #waiting = new Map<string, Waiting>();
   /** Recipients and ids of finished messages. */
@@ -74,11 +78,13 @@ export class Inbox {
 
   /**
    * @param taken called with the connection when the application is done with a message from it
+   * @param streams takes what arrives for streams
    */
-  constructor(messageLimit: number, taken: (engine: Connection) => void = () => undefined) {
+  constructor(messageLimit: number, taken: (engine: Connection) => void = () => undefined, streams?: StreamHost) {
     this.#limit = messageLimit;
     this.#unfinishedLimit = Math.max(INBOX_OCTETS, UNFINISHED_MESSAGES * messageLimit);
     this.#taken = taken;
+    this.#streams = streams;
   }
 
   /** A promise while too many messages are not done; undefined when more may be read. */
@@ -92,22 +98,32 @@ export class Inbox {
       case "connected":
         if (parseCapabilities(event.productCapabilities).vouched) this.#vouched.add(engine);
         break;
-      case "open":
+      case "open": {
+        const recipient = event.deviceURL === "" ? event.identityURL : event.deviceURL;
         this.#arrivalsOn(carrier).sessions.set(event.sessionId, {
           resource: event.resourceURL,
-          recipient: event.deviceURL === "" ? event.identityURL : event.deviceURL,
+          recipient,
+          packets: isStreamResource(event.resourceURL) ? this.#streams?.receiver(recipient) : undefined,
           arriving: undefined,
         });
         break;
+      }
       case "message": {
         const session = this.#arrivals.get(engine)?.sessions.get(event.sessionId);
         if (session === undefined) break;
+        if (session.packets !== undefined) {
+          const address = this.#senderOf(engine, event.fields.userRef);
+          session.packets.begin(this.#checked(address));
+          break;
+        }
         session.arriving = { fields: event.fields, body: new MessageBody(this.#arena) };
         break;
       }
       case "data": {
         const arrivals = this.#arrivals.get(engine);
-        const arriving = arrivals?.sessions.get(event.sessionId)?.arriving;
+        const session = arrivals?.sessions.get(event.sessionId);
+        session?.packets?.data(event.octets);
+        const arriving = session?.arriving;
         if (arrivals === undefined || arriving === undefined) break;
         arriving.body.add(event.octets);
         arrivals.unfinished += event.octets.length;
@@ -118,12 +134,28 @@ export class Inbox {
         break;
       }
       case "endMessage":
+        if (this.#packetsEnded(carrier, event.sessionId, event.message)) break;
         this.#arrived(carrier, event.sessionId, event.message);
         break;
       case "sessionClosed":
         this.#drop(engine, event.sessionId);
         break;
     }
+  }
+
+  /** Acknowledges a message with packets. Returns false if the message has none. */
+  #packetsEnded({ engine }: RelayConnection, sessionId: number, number: number): boolean {
+    const packets = this.#arrivals.get(engine)?.sessions.get(sessionId)?.packets;
+    if (packets === undefined) return false;
+    packets.end();
+    if (!this.#ended) this.#taken(engine);
+    engine.complete(number, performance.now());
+    return true;
+  }
+
+  /** The sender's address, whether vouched for or claimed: the key of a channel proves the rest. */
+  #senderOf(engine: Connection, id: string): string {
+    return this.#vouched.has(engine) ? senderIn(id).address : claimIn(id);
   }
 
   /**

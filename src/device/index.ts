@@ -27,6 +27,9 @@ export {
 export type { Message, SendOptions, StreamPart } from "./message.ts";
 export { Device } from "./node-device.ts";
 export type { DeviceOptions, EdgeOption, HeldListener } from "./options.ts";
+export { type DeviceStream, StreamError, type StreamPeer } from "./streams/device-stream.ts";
+export { type Keyring, MemoryKeyring } from "./streams/keyring.ts";
+export type { DialOptions, StreamHandler } from "./streams/stream-host.ts";
 export type { Dialler, Patience } from "./transports/dial.ts";
 export type { Endpoint } from "./transports/endpoint.ts";
 export { NetworkMemory, type WayMemory } from "./transports/network-memory.ts";

@@ -8,6 +8,8 @@ import { networkInterfaces } from "node:os";
 import { PortableDevice } from "./device.ts";
 import { type DeviceOptions, wayOptions } from "./options.ts";
 import type { Platform } from "./renewed-connection.ts";
+import { NODE_AES_GCM, NODE_CHACHA_POLY } from "./streams/node-ciphers.ts";
+import { StreamHost } from "./streams/stream-host.ts";
 import { bodyLimits } from "./transports/body-limits.ts";
 import { findWays } from "./transports/find-ways.ts";
 import { openTransport } from "./transports/open-transport.ts";
@@ -23,6 +25,7 @@ function platformOf({ proxy }: DeviceOptions): Platform {
     open: (transport) => openTransport({ ...transport, proxies, bodyLimits: limits }),
     ways: async (options) => await findWays(wayOptions(options), proxies),
     network,
+    streams: (options) => new StreamHost({ ...options, suites: [NODE_AES_GCM, NODE_CHACHA_POLY] }),
   };
 }
 

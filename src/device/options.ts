@@ -8,6 +8,7 @@ import { type Address, parseAddress, parseRelayName } from "../sstp/index.ts";
 import { DeviceError } from "./device-error.ts";
 import { EDGES, MESSAGE_LIMIT } from "./limits.ts";
 import { validOption } from "./recipients.ts";
+import type { Keyring } from "./streams/keyring.ts";
 import type { TokenSource } from "./token-source.ts";
 import type { CandidateOptions } from "./transports/candidates.ts";
 import type { WayMemory } from "./transports/network-memory.ts";
@@ -65,9 +66,14 @@ export interface DeviceOptions {
   readonly allowPlain?: boolean;
   /**
    * False for a device that only sends: it takes no messages and needs no right to. Any number may run beside a device
-   * with the same address. On a relay of an earlier version, or of another make, it replaces that device. Default true.
+   * with the same address. On a relay of an earlier version, or of another make, it replaces that device. "streams" for
+   * a device that takes streams and leaves messages in its mailbox. Default true.
    */
-  readonly receive?: boolean;
+  readonly receive?: boolean | "streams";
+  /** Enables streams: the device's key, and the keys of others that it trusts. */
+  readonly keyring?: Keyring;
+  /** How long streams that others have opened outlive their connections, in milliseconds: up to a day. Default 600000. */
+  readonly resumeTime?: number;
   /** Closes the device when it aborts. */
   readonly signal?: AbortSignal;
   /** Called for each lost connection, and each refused one that will be retried. For logging. */

@@ -65,6 +65,15 @@ export interface OutboxOptions {
   readonly isGone?: ((place: string) => boolean) | undefined;
   readonly onHeld?: HeldListener | undefined;
   readonly onReleased?: HeldListener | undefined;
+  /** What else is sent on the same carriers, and told the same. */
+  readonly beside?: Beside | undefined;
+}
+
+/** What is told of carriers and their events, as an outbox is. */
+export interface Beside {
+  attach(carrier: RelayConnection): void;
+  detach(): void;
+  on(event: ConnectionEvent, key: string | undefined): void;
 }
 
 /** A message that is partly sent, and how far. */
@@ -183,6 +192,7 @@ export class Outbox {
     for (const [key, { run }] of this.#suspended) if (run < this.#run - 1) this.#suspended.delete(key);
     this.rouse();
     this.#pump(attachment).catch((error: unknown) => carrier.end(error));
+    this.#options.beside?.attach(carrier);
   }
 
   /** Looks again whether lines that wait may send. */
@@ -219,6 +229,7 @@ export class Outbox {
     this.#attachment = undefined;
     this.#sendable.notifyAll();
     this.#progress.notifyAll();
+    this.#options.beside?.detach();
   }
 
   /** What the ending carrier has achieved. Call once per carrier: it resets the counters. */
@@ -303,6 +314,7 @@ export class Outbox {
    * @param key the destination whose session the event concerns, if the session is ours
    */
   on(event: ConnectionEvent, key: string | undefined): void {
+    this.#options.beside?.on(event, key);
     switch (event.type) {
       case "acknowledged":
         for (const number of event.messages) this.#acknowledged(number);

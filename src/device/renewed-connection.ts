@@ -11,7 +11,13 @@
  */
 import { bracketed } from "../lib/host-port.ts";
 import { sleep, within } from "../lib/runtime/timeout.ts";
-import { type Closed, ConnectCloseReasonId, type Connection, type ConnectionEvent } from "../sstp/index.ts";
+import {
+  type Closed,
+  ConnectCloseReasonId,
+  type Connection,
+  type ConnectionEvent,
+  isStreamResource,
+} from "../sstp/index.ts";
 import { asDeviceError, type ClimbOptions, climb } from "./climb.ts";
 import { DeviceError } from "./device-error.ts";
 import type { Inbox } from "./inbox.ts";
@@ -31,6 +37,7 @@ import { type ConnectionOptions, isUsable, type Settings } from "./options.ts";
 import { type Outbox, onWire } from "./outbox.ts";
 import { isForgeable, ReconnectPause, Refusals } from "./reconnect.ts";
 import { type CarrierOptions, closure, RelayConnection } from "./relay-connection.ts";
+import type { StreamHost, StreamHostOptions } from "./streams/stream-host.ts";
 import { otherAudience } from "./token-refusal.ts";
 import { tokenFrom } from "./token-source.ts";
 import { pathText, wayText } from "./transports/candidates.ts";
@@ -62,6 +69,8 @@ export interface Platform {
   readonly ways: (options: ConnectionOptions) => Promise<readonly Way[]>;
   /** The key of the network that this machine is in; see `networkKey`. Empty without one. */
   readonly network: () => string;
+  /** Makes what carries streams; absent where the platform has none. */
+  readonly streams?: (options: Omit<StreamHostOptions, "suites">) => StreamHost;
 }
 
 /** What a connection needs of the outbox. */
@@ -277,7 +286,7 @@ export class RenewedConnection {
         token,
         allowPlain,
         idleLimit: Number.isFinite(limit) ? limit : undefined,
-        receive,
+        receive: receive !== false,
         address,
         ends: this.#options.relay === undefined,
         open: this.#platform.open,
@@ -386,7 +395,11 @@ export class RenewedConnection {
     switch (event.type) {
       case "open":
         // Bytes after the Open may have ended the session already.
-        if (engine.session(event.sessionId) !== undefined) engine.setAvailability(event.sessionId, "ready");
+        if (engine.session(event.sessionId) !== undefined) {
+          // What is refused stays in the mailbox.
+          const isTaken = this.#options.receive !== "streams" || isStreamResource(event.resourceURL);
+          engine.setAvailability(event.sessionId, isTaken ? "ready" : "fault");
+        }
         break;
       case "acknowledged":
         run.carried = true;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { NODE_AES_GCM } from "../../src/device/streams/node-ciphers.ts";
 import { PacketDecoder } from "../../src/streams/index.ts";
 import {
   ACKNOWLEDGE_AFTER,
@@ -12,7 +13,6 @@ import {
   TURN,
   UNSENT,
 } from "../../src/streams/limits.ts";
-import { NODE_AES_GCM } from "./node-ciphers.ts";
 import { bytes, connected, endings, generator, heard, Liar, type Pair, pattern, text } from "./support.ts";
 
 /** Moves `octets` over a stream, read as they come; each passing of packets takes a millisecond. */

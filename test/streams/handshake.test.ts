@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { NODE_AES_GCM } from "../../src/device/streams/node-ciphers.ts";
 import { Handshake } from "../../src/streams/handshake.ts";
 import type { ChannelOptions } from "../../src/streams/index.ts";
 import { AES_GCM, CHACHA_POLY, CreditPool, publicKeyOf } from "../../src/streams/index.ts";
@@ -7,7 +8,6 @@ import { HANDSHAKE_TIME, PROBE_AFTER, RESUME_LIMIT } from "../../src/streams/lim
 import { NoiseHandshake } from "../../src/streams/noise.ts";
 import { encodePacket, isHello, KIND } from "../../src/streams/packet.ts";
 import { Violation } from "../../src/streams/reasons.ts";
-import { NODE_AES_GCM } from "./node-ciphers.ts";
 import {
   bodyOf,
   bytes,

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
+import { NODE_AES_GCM } from "../../src/device/streams/node-ciphers.ts";
 import type { Frame } from "../../src/streams/frame.ts";
 import type { ChannelOptions } from "../../src/streams/index.ts";
 import { CreditPool, PACKET_HEADER, publicKeyOf } from "../../src/streams/index.ts";
@@ -9,7 +10,6 @@ import { KEPT_RECORDS, RESERVE, RESUME_TIME, SMALL_BLOCK, WAITING_RESETS } from 
 import { RECORD_HEADER } from "../../src/streams/packet.ts";
 import { Sealer, sealRecord } from "../../src/streams/records.ts";
 import { ReceiveBuffer } from "../../src/streams/stream.ts";
-import { NODE_AES_GCM } from "./node-ciphers.ts";
 import {
   bodyOf,
   bytes,

@@ -5,10 +5,10 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
+import { NODE_AES_GCM, NODE_CHACHA_POLY } from "../../src/device/streams/node-ciphers.ts";
 import type { CipherSuite } from "../../src/streams/ciphers.ts";
 import { AES_GCM, CHACHA_POLY, nonceOf, TAG_OCTETS } from "../../src/streams/ciphers.ts";
 import { NoiseError, NoiseHandshake, type NoiseOptions, type Pattern, publicKeyOf } from "../../src/streams/noise.ts";
-import { NODE_AES_GCM, NODE_CHACHA_POLY } from "./node-ciphers.ts";
 import { generator, hex, secret, toHex } from "./support.ts";
 
 interface Vector {

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
+import { NODE_AES_GCM } from "../../src/device/streams/node-ciphers.ts";
 import { RECORDS_OF_KEY } from "../../src/streams/limits.ts";
 import { PLAIN, recordNumber, Sealer, SendLog, sealRecord } from "../../src/streams/records.ts";
-import { NODE_AES_GCM } from "./node-ciphers.ts";
 import { bodyOf, bytes, secret, text } from "./support.ts";
 
 function sealed(sealer: Sealer, number: number, plain: string): Uint8Array {

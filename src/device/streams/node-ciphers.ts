@@ -1,6 +1,10 @@
-/** The ciphers of Noise by Node. */
+/**
+ * The ciphers of Noise by Node, some ten times as fast as those in JavaScript.
+ *
+ * @module
+ */
 import { createCipheriv, createDecipheriv } from "node:crypto";
-import { type CipherSuite, TAG_OCTETS } from "../../src/streams/ciphers.ts";
+import { type CipherSuite, TAG_OCTETS } from "../../streams/index.ts";
 
 function suite(name: CipherSuite["name"], algorithm: "chacha20-poly1305" | "aes-256-gcm"): CipherSuite {
   // Both algorithms have the same interface; the types know it of one name at a time.
@@ -28,7 +32,8 @@ function suite(name: CipherSuite["name"], algorithm: "chacha20-poly1305" | "aes-
         } catch {
           return undefined;
         }
-        return plain;
+        // The application gets no Buffer, which has other methods.
+        return new Uint8Array(plain.buffer, plain.byteOffset, plain.length);
       },
     }),
   };

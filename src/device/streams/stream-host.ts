@@ -1,0 +1,436 @@
+/**
+ * The streams of a device: which channels there are, which packet is for which, and which services are offered.
+ *
+ *   dial() ─► channel to the other device ─► stream ─► its handler of the service
+ *   messages on the resource `stream` ─► packets ─► channel of (sender, route)
+ *
+ * The sender of a packet is whom the relay vouches for, so no device can disturb the channels of others. What a packet
+ * says, its channel judges.
+ *
+ * @module
+ */
+import { type ConnectionEvent, formatAddress, parseAddress, parseURL, STREAM_RESOURCE } from "../../sstp/index.ts";
+import {
+  type CipherSuite,
+  CreditPool,
+  encodeNotice,
+  isHello,
+  isNotice,
+  isServiceName,
+  PACKET_HEADER,
+  PacketDecoder,
+  RESUME_TIME,
+  type Reason,
+  StreamChannel,
+} from "../../streams/index.ts";
+import { DeviceError } from "../device-error.ts";
+import { validOption } from "../recipients.ts";
+import { type Destination, isPassing, type RelayConnection, sessionRefusal } from "../relay-connection.ts";
+import { type ChannelHost, DeviceChannel } from "./device-channel.ts";
+import { type ChannelStream, type DeviceStream, StreamError } from "./device-stream.ts";
+import type { Keyring } from "./keyring.ts";
+import { CHANNELS, CHANNELS_OF_PEER, NOTICES } from "./limits.ts";
+
+/** Serves a stream that another device has opened. */
+export type StreamHandler = (stream: DeviceStream) => void | Promise<void>;
+
+export interface DialOptions {
+  /** Gives up, or resets the stream that was opened. */
+  readonly signal?: AbortSignal;
+}
+
+export interface StreamHostOptions {
+  /** This device's address. */
+  readonly address: string;
+  readonly keyring: Keyring;
+  /** The first is proposed to devices that are dialed. */
+  readonly suites: readonly [CipherSuite, ...CipherSuite[]];
+  /** Whether records may be in the clear. */
+  readonly plain?: boolean | undefined;
+  /** How long streams that other devices have opened outlive their path, in milliseconds. */
+  readonly resumeTime?: number | undefined;
+  /** @throws DeviceError InvalidOption */
+  readonly destination: (to: string, resourceURL: string) => Destination;
+  readonly isRenewing: () => boolean;
+  readonly renew: () => Promise<void>;
+  readonly pause: (milliseconds: number) => Promise<void>;
+}
+
+/** Takes the packets of messages that arrive on one session. */
+export interface PacketReceiver {
+  /** @param from address of the sender, in canonical form; undefined if it is not known */
+  begin(from: string | undefined): void;
+  data(octets: Uint8Array): void;
+  end(): void;
+}
+
+/** A reason why a channel from before does not work any more, and a new one may. */
+const OUTDATED: readonly Reason[] = ["ChannelUnknown", "Closed", "ResumeTimeout"];
+
+export class StreamHost implements ChannelHost {
+  readonly #options: StreamHostOptions;
+  readonly #pool = new CreditPool();
+  readonly #services = new Map<string, StreamHandler>();
+  /** By the address at the other end and the route. */
+  readonly #channels = new Map<string, DeviceChannel>();
+  /** Channels that this device has dialed, by the address as dialed. */
+  readonly #dialed = new Map<string, DeviceChannel>();
+  /** Channels with messages on their way, by the number of the message. */
+  readonly #flights = new Map<number, DeviceChannel>();
+  #carrier: RelayConnection | undefined;
+  #notices = 0;
+  #ended: DeviceError | undefined;
+  readonly #forget: (() => void) | undefined;
+
+  constructor(options: StreamHostOptions) {
+    this.#options = options;
+    this.#forget = options.keyring.onWithdrawn?.(() => this.#judgeAgain());
+  }
+
+  // ---------------------------------------------------------------------------------------------------- application
+
+  /**
+   * Offers a service to the devices that the keyring admits. Returns a function that ends the offer; its streams go on.
+   *
+   * @throws DeviceError InvalidOption
+   */
+  serve(service: string, handler: StreamHandler): () => void {
+    if (!isServiceName(service)) throw invalid(`service: ${SERVICE_NAME}`);
+    if (this.#services.has(service)) throw invalid(`the service ${service} is offered already: end that offer first`);
+    this.#services.set(service, handler);
+    return () => {
+      if (this.#services.get(service) === handler) this.#services.delete(service);
+    };
+  }
+
+  /**
+   * Opens a stream to a service of another device. Resolves when that has accepted it.
+   *
+   * @throws DeviceError StreamReset, RecipientRefused, InvalidOption, Aborted, Closed
+   */
+  async dial(to: string, service: string, { signal }: DialOptions = {}): Promise<DeviceStream> {
+    if (!isServiceName(service)) throw invalid(`service: ${SERVICE_NAME}`);
+    for (let isNew = false; ; ) {
+      if (this.#ended !== undefined) throw this.#ended;
+      if (signal?.aborted) throw aborted();
+      const before = this.#channelTo(to);
+      isNew = before === undefined;
+      const channel = before ?? this.#connect(to);
+      try {
+        return await this.#open(channel, service, signal);
+      } catch (error) {
+        const outdated = error instanceof StreamError && OUTDATED.includes(error.reason);
+        if (isNew || !outdated) throw error;
+      }
+    }
+  }
+
+  async #open(channel: DeviceChannel, service: string, signal: AbortSignal | undefined): Promise<DeviceStream> {
+    const opened = channel.channel.open(service);
+    if (!opened.ok) throw new StreamError(opened.problems, channel.address);
+    const stream = channel.add(opened.value, service);
+    channel.settle();
+    const onAbort = () => stream.reset();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    void stream.closed.catch(() => undefined).then(() => signal?.removeEventListener("abort", onAbort));
+    try {
+      await stream.accepted;
+    } catch (error) {
+      throw signal?.aborted ? aborted() : error;
+    }
+    return stream;
+  }
+
+  #channelTo(to: string): DeviceChannel | undefined {
+    const channel = this.#dialed.get(canonical(to));
+    return channel?.channel.ended === undefined ? channel : undefined;
+  }
+
+  #connect(to: string): DeviceChannel {
+    if (this.#channels.size >= CHANNELS) throw new StreamError("TooManyStreams", this.#options.address);
+    const { keyring, suites, plain, address: own, resumeTime = RESUME_TIME } = this.#options;
+    const dialed = canonical(to);
+    const destination = this.#options.destination(dialed, STREAM_RESOURCE);
+    // A relay that is ours is not in the addresses of its devices.
+    const address = destination.relayURL === "" ? bare(dialed) : dialed;
+    const [route = 0] = crypto.getRandomValues(new Uint32Array(1));
+    let made: DeviceChannel | undefined;
+    const channel = new StreamChannel({
+      role: "initiator",
+      route,
+      pool: this.#pool,
+      now: performance.now(),
+      suites,
+      plain,
+      initiatorAddress: bare(own),
+      responderAddress: bare(dialed),
+      staticSecret: keyring.secretKey,
+      ephemeralSecret: crypto.getRandomValues(new Uint8Array(32)),
+      peerKey: keyring.pinned(address),
+      judge: (key) => keyring.meet(made?.answering ?? address, key),
+      resumeTime,
+    });
+    made = new DeviceChannel({ host: this, channel, isDialer: true, destination, address });
+    this.#channels.set(keyOf(address, route), made);
+    this.#dialed.set(dialed, made);
+    return made;
+  }
+
+  // ----------------------------------------------------------------------------------------------------- connections
+
+  get carrier(): RelayConnection | undefined {
+    return this.#carrier;
+  }
+
+  get isRenewing(): () => boolean {
+    return this.#options.isRenewing;
+  }
+
+  get renew(): () => Promise<void> {
+    return this.#options.renew;
+  }
+
+  get pause(): (milliseconds: number) => Promise<void> {
+    return this.#options.pause;
+  }
+
+  /** Sends on this connection from now on. */
+  attach(carrier: RelayConnection): void {
+    this.#carrier = carrier;
+    this.#flights.clear();
+    for (const channel of [...this.#channels.values()]) channel.attach();
+  }
+
+  /** The connection is lost. */
+  detach(): void {
+    this.#carrier = undefined;
+    this.#flights.clear();
+    for (const channel of [...this.#channels.values()]) channel.detach();
+  }
+
+  /**
+   * Handles an event of the connection.
+   *
+   * @param key the destination whose session the event concerns, if the session is ours
+   */
+  on(event: ConnectionEvent, key: string | undefined): void {
+    switch (event.type) {
+      case "acknowledged":
+        if (this.#flights.size === 0) return;
+        for (const number of event.messages) {
+          this.#flights.get(number)?.acknowledged(number);
+          this.#flights.delete(number);
+        }
+        break;
+      case "sessionRefused":
+        this.#sessionLost(key, event.unacknowledged, sessionRefusal(undefined));
+        break;
+      case "sessionClosed":
+        if (event.kind !== "outbound") break;
+        this.#sessionLost(
+          key,
+          event.unacknowledged,
+          isPassing(event.reasonId) ? undefined : sessionRefusal(event.reasonId),
+        );
+        break;
+    }
+  }
+
+  #sessionLost(key: string | undefined, numbers: readonly number[], failure: DeviceError | undefined): void {
+    if (key === undefined) return;
+    for (const channel of [...this.#channels.values()]) {
+      if (channel.destinationKey !== key) continue;
+      channel.lost(
+        numbers.filter((number) => this.#flights.get(number) === channel),
+        failure?.retryable === true ? undefined : failure,
+      );
+    }
+    for (const number of numbers) this.#flights.delete(number);
+  }
+
+  /** Ends all channels. Their last packets go out if there is a connection. */
+  end(error: DeviceError): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = error;
+    this.#forget?.();
+    for (const channel of [...this.#channels.values()]) {
+      channel.close("Closed");
+      channel.abandon();
+    }
+    this.#carrier = undefined;
+    this.#services.clear();
+  }
+
+  // --------------------------------------------------------------------------------------------------------- packets
+
+  /** @param recipient URL of this device or of its identity, as the sender has addressed it */
+  receiver(recipient: string): PacketReceiver {
+    const decoder = new PacketDecoder();
+    let from: string | undefined;
+    const sink = (route: number, body: Uint8Array) => {
+      if (from !== undefined) this.#packet(from, recipient, route, body);
+    };
+    return {
+      begin: (sender) => {
+        from = sender;
+        decoder.clear();
+      },
+      data: (octets) => decoder.push(octets, sink),
+      end: () => decoder.clear(),
+    };
+  }
+
+  #packet(from: string, recipient: string, route: number, body: Uint8Array): void {
+    if (this.#ended !== undefined) return;
+    const channel = this.#find(from, route) ?? this.#begin(from, recipient, route, body);
+    if (channel === undefined) return;
+    channel.receive(from, body);
+    channel.settle();
+  }
+
+  /** A channel to an identity is answered by one of its devices. */
+  #find(from: string, route: number): DeviceChannel | undefined {
+    const channel = this.#channels.get(keyOf(from, route)) ?? this.#channels.get(keyOf(identityIn(from), route));
+    return channel?.isEstablished === true && channel.address !== from ? undefined : channel;
+  }
+
+  /** Begins a channel that another device dials. Any other packet without a channel is answered that there is none. */
+  #begin(from: string, recipient: string, route: number, body: Uint8Array): DeviceChannel | undefined {
+    if (!isHello(body)) {
+      if (!isNotice(body) && body.length > PACKET_HEADER) this.#notify(from, encodeNotice(route, "ChannelUnknown"));
+      return undefined;
+    }
+    const ofPeer = [...this.#channels.values()].filter(({ isDialer, address }) => !isDialer && address === from).length;
+    if (this.#channels.size >= CHANNELS || ofPeer >= CHANNELS_OF_PEER) {
+      this.#notify(from, encodeNotice(route, "TooManyStreams"));
+      return undefined;
+    }
+    const destination = this.#destinationOf(from);
+    const responderAddress = addressIn(recipient);
+    if (destination === undefined || responderAddress === undefined) return undefined;
+    const { keyring, suites, plain, resumeTime = RESUME_TIME } = this.#options;
+    const channel = new StreamChannel({
+      role: "responder",
+      route,
+      pool: this.#pool,
+      now: performance.now(),
+      suites,
+      plain,
+      initiatorAddress: bare(from),
+      responderAddress,
+      staticSecret: keyring.secretKey,
+      ephemeralSecret: crypto.getRandomValues(new Uint8Array(32)),
+      judge: (key) => keyring.admit(from, key),
+      resumeTime,
+    });
+    const made = new DeviceChannel({ host: this, channel, isDialer: false, destination, address: from });
+    this.#channels.set(keyOf(from, route), made);
+    return made;
+  }
+
+  #destinationOf(address: string): Destination | undefined {
+    try {
+      return this.#options.destination(address, STREAM_RESOURCE);
+    } catch (error) {
+      // An address that cannot be written to.
+      if (error instanceof DeviceError) return undefined;
+      throw error;
+    }
+  }
+
+  /** Sends a single packet, once. */
+  #notify(to: string, packet: Uint8Array): void {
+    const carrier = this.#carrier;
+    const destination = this.#destinationOf(to);
+    if (carrier === undefined || destination === undefined || this.#notices >= NOTICES) return;
+    this.#notices += 1;
+    void carrier
+      .session(destination)
+      .then((outcome) => {
+        if (!outcome.ok || !carrier.ready(outcome.sessionId)) return;
+        const { engine } = carrier;
+        engine.beginMessage(outcome.sessionId, {
+          userRef: destination.newId(),
+          acknowledgeImmediately: true,
+          doNotDeliverIfOffline: true,
+        });
+        engine.data(outcome.sessionId, packet);
+        engine.endMessage(outcome.sessionId);
+        void carrier.flush();
+      })
+      .finally(() => {
+        this.#notices -= 1;
+      });
+  }
+
+  // -------------------------------------------------------------------------------------------------------- channels
+
+  sent(number: number, channel: DeviceChannel): void {
+    this.#flights.set(number, channel);
+  }
+
+  opened(stream: ChannelStream): void {
+    const handler = this.#services.get(stream.service);
+    if (handler === undefined) {
+      stream.reset("ServiceUnknown");
+      return;
+    }
+    const failed = () => stream.reset();
+    try {
+      void Promise.resolve(handler(stream)).catch(failed);
+    } catch {
+      failed();
+    }
+  }
+
+  ended(channel: DeviceChannel): void {
+    for (const [key, other] of this.#channels) if (other === channel) this.#channels.delete(key);
+    for (const [to, other] of this.#dialed) if (other === channel) this.#dialed.delete(to);
+  }
+
+  /** Ends the channels of devices that are not admitted any more. */
+  #judgeAgain(): void {
+    const { keyring } = this.#options;
+    for (const channel of [...this.#channels.values()]) {
+      const { address, key } = channel.peer;
+      if (channel.isDialer || key === undefined || keyring.admit(address, key) === undefined) continue;
+      channel.close("NotPermitted");
+    }
+  }
+}
+
+const SERVICE_NAME = "use 1 to 255 visible ASCII characters";
+
+function invalid(message: string): DeviceError {
+  return new DeviceError("InvalidOption", message);
+}
+
+function aborted(): DeviceError {
+  return new DeviceError("Aborted", "the dialing was given up by its signal");
+}
+
+function keyOf(address: string, route: number): string {
+  return `${address} ${route}`;
+}
+
+/** The canonical text of an address. @throws DeviceError InvalidOption */
+function canonical(address: string): string {
+  return formatAddress(validOption("address", parseAddress(address)));
+}
+
+/** An address without its relay: how a device is named there differs between the two ends. */
+function bare(address: string): string {
+  return address.split("@", 1)[0] ?? "";
+}
+
+/** The address of the identity of a device. */
+function identityIn(address: string): string {
+  return address.replace(/\/[^/@]*/, "");
+}
+
+/** The address of this device or of its identity, from its URL. */
+function addressIn(url: string): string | undefined {
+  const parsed = parseURL(url);
+  if (!parsed.ok || parsed.value.kind === "relay") return undefined;
+  return formatAddress(parsed.value);
+}
