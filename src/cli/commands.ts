@@ -36,6 +36,26 @@ export const COMMANDS: Readonly<Record<string, ListedCommand>> = {
     summary: "receive files and messages sent to this device",
     load: async () => (await import("./commands/recv.ts")).recvCommand,
   },
+  expose: {
+    summary: "offer TCP services of this machine to other devices",
+    load: async () => (await import("./commands/expose.ts")).exposeCommand,
+  },
+  forward: {
+    summary: "make services of other devices available on this machine",
+    load: async () => (await import("./commands/forward.ts")).forwardCommand,
+  },
+  ls: {
+    summary: "list the services that a device exposes",
+    load: async () => (await import("./commands/ls.ts")).lsCommand,
+  },
+  id: {
+    summary: "print the fingerprint of this user's devices",
+    load: async () => (await import("./commands/id.ts")).idCommand,
+  },
+  trust: {
+    summary: "say whose devices may connect to what is exposed here",
+    load: async () => (await import("./commands/trust.ts")).trustCommand,
+  },
   doctor: {
     summary: "find out what this network lets through to an edge",
     load: async () => (await import("./commands/doctor.ts")).doctorCommand,

@@ -7,9 +7,9 @@ import { describeExitCodes } from "./exit-codes.ts";
 
 /** Environment variables that the command reads. The README lists them too. */
 export const ENVIRONMENT: Readonly<Record<string, string>> = {
-  GROOVEWAY_TOKEN: "the token of `send`, `recv` and `doctor`, or `@FILE`; `--token` overrides it",
+  GROOVEWAY_TOKEN: "the token of commands that connect as a device, or `@FILE`; `--token` overrides it",
   GROOVEWAY_ADMIN_TOKEN: "the token of `mailbox` (default `GROOVEWAY_TOKEN`), and the admin token of `edge`",
-  GROOVEWAY_PROFILE: "the profile of `send`, `recv`, `mailbox` and `doctor`; `--profile` overrides it",
+  GROOVEWAY_PROFILE: "the profile of commands that connect to an edge; `--profile` overrides it",
   "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY": "the proxy for `https` and SSTP, for plain `http`, and for both",
   NO_PROXY: "hosts, domains, addresses and networks that are reached without that proxy",
   GROOVEWAY_PAC: "URL or path of a PAC file, if none of these names a proxy",

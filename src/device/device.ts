@@ -118,6 +118,11 @@ export abstract class PortableDevice {
     return this.#connection.carrier?.transport.name ?? this.#settings.transport;
   }
 
+  /** Whether there is a connection now. */
+  get isConnected(): boolean {
+    return this.#connection.carrier !== undefined;
+  }
+
   /** URL of the edge that messages are sent to; undefined while none is connected, and without an edge. */
   get edge(): string | undefined {
     return this.#connection.carrier === undefined ? undefined : this.#connection.edge;
@@ -187,9 +192,13 @@ export abstract class PortableDevice {
     throw new DeviceError("InvalidOption", "the device has no keyring, which streams need: give it the option keyring");
   }
 
-  /** Ends the connection. Unacknowledged sends reject with Closed. */
+  /**
+   * Ends the connection. Unacknowledged sends reject with Closed, and streams are reset, but those that have ended arrive
+   * whole, if that takes no longer than 2 s.
+   */
   async close(): Promise<void> {
     const { carriers } = this.#connection;
+    await this.#streams?.drained();
     this.#end(closed());
     await Promise.all(carriers.map((carrier) => carrier.close()));
   }

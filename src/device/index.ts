@@ -13,6 +13,15 @@
  * @module
  */
 export type { Advice } from "../store-and-forward/reason-advice.ts";
+export {
+  formatFingerprint,
+  isSameKey,
+  isServiceName,
+  KEY_OCTETS,
+  parseFingerprint,
+  publicKeyOf,
+  type Reason as StreamReason,
+} from "../streams/index.ts";
 export { DeviceError, type DeviceErrorCode } from "./device-error.ts";
 export {
   type Check,

@@ -29,6 +29,9 @@ export const CHANNELS_OF_PEER = 8;
 /** Answers to packets of unknown channels that wait to be sent. More are dropped: their senders ask again. */
 export const NOTICES = 16;
 
+/** How often a closing device looks whether the others have everything. */
+export const DRAIN_LOOK = 10;
+
 /** How long a channel without streams stays, for the next one: a person reloads a page, or types the next command. */
 export const IDLE_CHANNEL = 60_000;
 

@@ -9,6 +9,8 @@
  *
  * @module
  */
+
+import { sleep } from "../../lib/runtime/timeout.ts";
 import { type ConnectionEvent, formatAddress, parseAddress, parseURL, STREAM_RESOURCE } from "../../sstp/index.ts";
 import {
   type CipherSuite,
@@ -24,12 +26,13 @@ import {
   StreamChannel,
 } from "../../streams/index.ts";
 import { DeviceError } from "../device-error.ts";
+import { CLOSE_TIMEOUT } from "../limits.ts";
 import { validOption } from "../recipients.ts";
 import { type Destination, isPassing, type RelayConnection, sessionRefusal } from "../relay-connection.ts";
 import { type ChannelHost, DeviceChannel } from "./device-channel.ts";
 import { type ChannelStream, type DeviceStream, StreamError } from "./device-stream.ts";
 import type { Keyring } from "./keyring.ts";
-import { CHANNELS, CHANNELS_OF_PEER, NOTICES } from "./limits.ts";
+import { CHANNELS, CHANNELS_OF_PEER, DRAIN_LOOK, NOTICES } from "./limits.ts";
 
 /** Serves a stream that another device has opened. */
 export type StreamHandler = (stream: DeviceStream) => void | Promise<void>;
@@ -246,6 +249,16 @@ export class StreamHost implements ChannelHost {
       );
     }
     for (const number of numbers) this.#flights.delete(number);
+  }
+
+  /** Resolves when the other devices have all of the streams that have ended, or after CLOSE_TIMEOUT (2 s). */
+  async drained(): Promise<void> {
+    const until = performance.now() + CLOSE_TIMEOUT;
+    const isOwed = ({ channel }: DeviceChannel) =>
+      channel.ended === undefined && channel.streams === 0 && !channel.isIdle;
+    while (this.#carrier !== undefined && performance.now() < until && [...this.#channels.values()].some(isOwed)) {
+      await sleep(DRAIN_LOOK);
+    }
   }
 
   /** Ends all channels. Their last packets go out if there is a connection. */

@@ -1,0 +1,107 @@
+/** `grooveway expose`: offers TCP services of this machine to other devices. */
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { type DeviceStream, formatFingerprint, parseFingerprint } from "../../device/index.ts";
+import { visible } from "../../lib/printable.ts";
+import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "../device-options.ts";
+import { secondsIn } from "../duration.ts";
+import { EXIT_CODES } from "../exit-codes.ts";
+import { untilInterrupted } from "../interrupt.ts";
+import { isPattern, type TrustLine } from "../keyring/trust-text.ts";
+import { type Command, parse, usage } from "../parse-arguments.ts";
+import { bridge } from "../streams/bridge.ts";
+import { type Endpoint, endpointText, LISTING, parseExposed } from "../streams/stream-address.ts";
+import { tell, withStreamDevice } from "../streams/stream-device.ts";
+
+/** How long a service may take to accept a connection, in milliseconds: it is on this machine or near it. */
+const SERVICE_TIMEOUT = 10_000;
+
+/** The longest time for which streams outlive their connections, in seconds. */
+const LONGEST_RESUME = 24 * 3600;
+
+export const exposeCommand: Command = {
+  help: `Usage: grooveway expose [options] NAME=HOST:PORT...
+
+Offers TCP services to other devices until it is interrupted. Who may connect is said by grooveway trust: an address and a
+key; others are refused before a socket is opened. NAME=unix:PATH offers a unix socket. Messages for this device wait in
+its mailbox meanwhile.
+
+${CONNECTION_HELP}
+  --trust ADDRESS=FINGERPRINT
+                        also admit this address or pattern with this key, in this run; repeatable
+  --accept-new          admit the first key of each address that connects, and keep it: whoever has a token for an address
+                        gets in
+  --resume TIME         how long connections outlive the loss of the network: 90s, 10m, up to 24h; default 10m
+
+Example: grooveway expose --edge https://edge.example.com --as office/desk ssh=127.0.0.1:22`,
+
+  async run(args) {
+    const { values, positionals } = parse("expose", args, {
+      ...CONNECTION_OPTIONS,
+      trust: { type: "string", multiple: true },
+      "accept-new": { type: "boolean", default: false },
+      resume: { type: "string", default: "10m" },
+    });
+    const services = new Map<string, Endpoint>();
+    for (const text of positionals) {
+      const parsed = parseExposed(text);
+      if (!parsed.ok) throw usage("expose", parsed.problems);
+      const { name, to } = parsed.value;
+      if (services.has(name)) throw usage("expose", `the name ${name} is given twice: choose another`);
+      services.set(name, to);
+    }
+    if (services.size === 0) throw usage("expose", "there is nothing to expose: give NAME=HOST:PORT");
+    const seconds = secondsIn(values.resume);
+    if (seconds === undefined || seconds > LONGEST_RESUME) {
+      throw usage("expose", `--resume ${values.resume} is not a time of up to 24h, such as 90s or 10m`);
+    }
+    const beside = (values.trust ?? []).map(trusted);
+    const acceptNew = values["accept-new"];
+    const options = { ...deviceOptions("expose", values), resumeTime: seconds * 1000 };
+    if (acceptNew) tell("--accept-new: the first key of every address that connects is accepted");
+    const interrupted = untilInterrupted();
+    const keyring = { beside, acceptNew };
+    return withStreamDevice({ options, keyring, interrupted, isEndless: true }, async ({ device, signal }) => {
+      for (const [name, to] of services) device.serve(name, (stream) => serve(stream, to));
+      const listing = new TextEncoder().encode(JSON.stringify([...services.keys()]));
+      device.serve(LISTING, async ({ writable }) => {
+        const writer = writable.getWriter();
+        await writer.write(listing);
+        await writer.close();
+      });
+      for (const [name, to] of services) console.log(visible(`${device.address}:${name} is ${endpointText(to)}`));
+      if (!signal.aborted) await once(signal, "abort");
+      return EXIT_CODES.Done.status;
+    });
+  },
+};
+
+function trusted(text: string): TrustLine {
+  const at = text.indexOf("=");
+  const [address, key] = [text.slice(0, Math.max(0, at)), parseFingerprint(text.slice(at + 1))];
+  if (isPattern(address) && key !== undefined) return { kind: "accept", address, key };
+  throw usage("expose", `--trust ${visible(text)} is not ADDRESS=FINGERPRINT, with the fingerprint of grooveway id`);
+}
+
+/** Connects a stream to its service, and only then accepts it. */
+async function serve(stream: DeviceStream, to: Endpoint): Promise<void> {
+  const { address, key } = stream.peer;
+  const socket = connect({ ...to, allowHalfOpen: true });
+  try {
+    await connected(stream, socket);
+  } catch (error) {
+    socket.destroy();
+    const who = `${address} (${key === undefined ? "no key" : formatFingerprint(key)})`;
+    tell(`${stream.service}: ${endpointText(to)} refused ${who}: ${error instanceof Error ? error.message : error}`);
+    stream.reset("ServiceUnreachable");
+    return;
+  }
+  stream.accept();
+  await bridge(stream, socket);
+}
+
+async function connected(stream: DeviceStream, socket: Socket): Promise<void> {
+  const timeout = AbortSignal.timeout(SERVICE_TIMEOUT);
+  await Promise.race([once(socket, "connect", { signal: timeout }), stream.closed]);
+  if (socket.connecting) throw new Error("the other device has given up");
+}

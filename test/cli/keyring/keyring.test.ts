@@ -1,0 +1,182 @@
+/** The key of this user's devices, and the keys that they trust. */
+import assert from "node:assert/strict";
+import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it, type TestContext } from "node:test";
+import { FileKeyring, type KeyringOptions } from "../../../src/cli/keyring/file-keyring.ts";
+import {
+  formatTrust,
+  isAccepted,
+  matchesAddress,
+  PENDING,
+  parseTrust,
+  type TrustLine,
+  withPending,
+  withTrust,
+} from "../../../src/cli/keyring/trust-text.ts";
+import { formatFingerprint, parseFingerprint } from "../../../src/device/index.ts";
+import { folder, run, runHere, withVariables } from "../support.ts";
+
+const key = (octet: number) => new Uint8Array(32).fill(octet);
+
+/** Runs a command in that folder. */
+function command(t: TestContext, ...args: string[]) {
+  return run(t, args, undefined, { XDG_CONFIG_HOME: process.env.XDG_CONFIG_HOME });
+}
+
+/** Runs with a folder of profiles of its own. */
+async function inFolder(t: TestContext, act: (path: string) => Promise<void> | void): Promise<void> {
+  const path = await folder(t);
+  await withVariables({ XDG_CONFIG_HOME: path }, async () => act(join(path, "grooveway")));
+}
+
+describe("the text of trusted keys", () => {
+  it("is read as it was written", () => {
+    const lines: TrustLine[] = [
+      { kind: "accept", address: "alice/*", key: key(1) },
+      { kind: "pin", address: "office/desk@relay.example.com:2493", key: key(2) },
+      { kind: "pending", address: "eve/pc", key: key(3) },
+    ];
+    assert.deepEqual(parseTrust(formatTrust(lines)), { ok: true, value: lines });
+  });
+
+  for (const line of [
+    "accept alice",
+    `trust alice ${formatFingerprint(key(1))}`,
+    `pin a/b/c ${formatFingerprint(key(1))}`,
+  ]) {
+    it(`refuses ${line.slice(0, 20)}, and names the line`, () => {
+      const parsed = parseTrust(`# comment\n\n${line}\n`);
+      assert.ok(!parsed.ok && parsed.problems.startsWith("line 3 "));
+    });
+  }
+
+  it("matches all devices of an identity, but not those of another relay", () => {
+    assert.deepEqual(
+      ["alice/pc", "alice/pc@relay", "alicea/pc"].map((address) => matchesAddress("alice", address)),
+      [true, false, false],
+    );
+    assert.ok(matchesAddress("alice/*@relay", "alice/pc@relay"));
+    assert.ok(!matchesAddress("alice/pc", "alice/pc2"));
+  });
+
+  it("needs the address and the key", () => {
+    const lines = withTrust([], "alice/pc", key(1));
+    assert.deepEqual(
+      [
+        isAccepted(lines, "alice/pc", key(1)),
+        isAccepted(lines, "alice/pc", key(2)),
+        isAccepted(lines, "bob/pc", key(1)),
+      ],
+      [true, false, false],
+    );
+  });
+
+  it("remembers a bounded number of strangers", () => {
+    let lines: readonly TrustLine[] = withTrust([], "alice/pc", key(1));
+    for (let n = 0; n < 2 * PENDING; n += 1) lines = withPending(lines, `eve/${n}`, key(2));
+    assert.equal(lines.filter(({ kind }) => kind === "pending").length, PENDING);
+    assert.equal(lines.at(-1)?.address, `eve/${2 * PENDING - 1}`);
+    assert.ok(isAccepted(lines, "alice/pc", key(1)));
+  });
+});
+
+describe("the keyring of a user", () => {
+  it("makes a key on first use, which only the user can read, and keeps it", async (t) => {
+    await inFolder(t, (path) => {
+      const { publicKey } = new FileKeyring();
+      assert.equal(statSync(join(path, "device.key")).mode & 0o777, 0o600);
+      assert.deepEqual(new FileKeyring().publicKey, publicKey);
+    });
+  });
+
+  it("does not use a key that others can read, or that is none", async (t) => {
+    await inFolder(t, (path) => {
+      new FileKeyring();
+      chmodSync(join(path, "device.key"), 0o644);
+      assert.throws(() => new FileKeyring(), { code: "ConfigUnusable" });
+      chmodSync(join(path, "device.key"), 0o600);
+      writeFileSync(join(path, "device.key"), "nothing\n");
+      assert.throws(() => new FileKeyring(), { code: "ConfigUnusable" });
+    });
+  });
+
+  it("does not trust a file that others can change", async (t) => {
+    await inFolder(t, (path) => {
+      mkdirSync(path, { recursive: true });
+      writeFileSync(join(path, "trust"), "");
+      chmodSync(join(path, "trust"), 0o666);
+      assert.throws(() => new FileKeyring(), { code: "ConfigUnusable" });
+    });
+  });
+
+  it("pins a device on first use, and refuses another key from then on", async (t) => {
+    await inFolder(t, () => {
+      const told: TrustLine[] = [];
+      const keyring = new FileKeyring({ tell: (line) => told.push(line) });
+      assert.equal(keyring.meet("office/desk", key(1)), undefined);
+      assert.deepEqual(new FileKeyring().pinned("office/desk"), key(1));
+      assert.equal(keyring.meet("office/desk", key(1)), undefined);
+      assert.equal(keyring.meet("office/desk", key(2)), "ChangedKey");
+      assert.deepEqual(told, [{ kind: "pin", address: "office/desk", key: key(1) }]);
+    });
+  });
+
+  it("refuses a stranger, remembers it, and admits it when it is accepted by another command", async (t) => {
+    await inFolder(t, async () => {
+      const keyring = new FileKeyring();
+      assert.equal(keyring.admit("alice/pc", key(1)), "UnknownKey");
+      const pending = await command(t, "trust", "--pending");
+      assert.match(pending.stdout, new RegExp(`^pending  ${formatFingerprint(key(1))}  alice/pc$`, "m"));
+      assert.equal((await command(t, "trust", "alice/pc", formatFingerprint(key(1)))).code, 0);
+      assert.equal(keyring.admit("alice/pc", key(1)), undefined);
+      assert.equal((await command(t, "trust", "--pending")).stdout, "");
+      assert.equal((await command(t, "trust", "--remove", "alice/pc")).code, 0);
+      assert.equal(keyring.admit("alice/pc", key(1)), "UnknownKey");
+    });
+  });
+
+  it("tells when trust was changed by another command", async (t) => {
+    await inFolder(t, async () => {
+      const keyring = new FileKeyring();
+      const changed = Promise.withResolvers<void>();
+      const stop = keyring.onWithdrawn(() => changed.resolve());
+      const alive = setTimeout(() => undefined, 60_000);
+      await command(t, "trust", "alice/pc", formatFingerprint(key(1)));
+      await changed.promise;
+      clearTimeout(alive);
+      stop();
+    });
+  });
+
+  it("accepts the first key of an address, and no second, if it is told to", async (t) => {
+    await inFolder(t, () => {
+      const options: KeyringOptions = { acceptNew: true };
+      assert.equal(new FileKeyring(options).admit("alice/pc", key(1)), undefined);
+      assert.equal(new FileKeyring(options).admit("alice/pc", key(2)), "UnknownKey");
+    });
+  });
+});
+
+describe("grooveway id and trust", () => {
+  it("show the fingerprint of the key", async (t) => {
+    await inFolder(t, async (path) => {
+      const { code, stdout } = await command(t, "id");
+      assert.deepEqual([code, parseFingerprint(stdout.trim())], [0, new FileKeyring().publicKey]);
+      assert.ok(!readFileSync(join(path, "device.key"), "utf8").includes(stdout.trim()));
+    });
+  });
+
+  for (const args of [
+    ["trust", "alice/pc"],
+    ["trust", "alice/pc", "abcd"],
+    ["trust", "a/b/c", formatFingerprint(key(1))],
+    ["trust", "--remove", "nobody"],
+    ["trust", "--pending", "alice"],
+    ["id", "alice"],
+  ]) {
+    it(`refuse ${args.join(" ").slice(0, 40)}`, async (t) => {
+      await inFolder(t, async () => assert.equal((await runHere(args)).code, 2));
+    });
+  }
+});
