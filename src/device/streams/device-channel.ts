@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { atTime } from "../../lib/runtime/timeout.ts";
+import { atTime, endOfTurn } from "../../lib/runtime/timeout.ts";
 import type { ChannelEvent, Reason, StreamChannel } from "../../streams/index.ts";
 import { asDeviceError } from "../climb.ts";
 import type { DeviceError } from "../device-error.ts";
@@ -243,8 +243,16 @@ export class DeviceChannel implements StreamOwner {
     this.#host.ended(this);
   }
 
+  /** The connection in use, unless it has ended. One that is being replaced may be in use until then. */
+  get #usable(): RelayConnection | undefined {
+    const { carrier } = this.#host;
+    return carrier?.engine.closed === undefined ? carrier : undefined;
+  }
+
   #pumpSoon(): void {
     if (this.#pumping || this.#isGone || !this.channel.isPending || this.#inFlight >= this.#window) return;
+    // The next connection brings it forward.
+    if (this.#usable === undefined) return;
     this.#pumping = true;
     void this.#pump();
   }
@@ -254,8 +262,8 @@ export class DeviceChannel implements StreamOwner {
       // What is written in this turn goes together.
       await Promise.resolve();
       while (this.channel.isPending && this.#inFlight < this.#window && !this.#isGone) {
-        const { carrier } = this.#host;
-        if (carrier === undefined || carrier.engine.closed !== undefined) break;
+        const carrier = this.#usable;
+        if (carrier === undefined) break;
         if (this.#isUsedUp(carrier)) {
           await this.#host.renew();
           // A replacement that has failed is tried again.
@@ -263,7 +271,11 @@ export class DeviceChannel implements StreamOwner {
           continue;
         }
         const sessionId = carrier.readySession(this.#destination) ?? (await this.#session(carrier));
-        if (sessionId === undefined || this.#host.carrier !== carrier || !carrier.ready(sessionId)) continue;
+        if (sessionId === undefined || this.#host.carrier !== carrier || !carrier.ready(sessionId)) {
+          // What has changed is told in a later turn.
+          await endOfTurn();
+          continue;
+        }
         this.#send(carrier, sessionId);
         await carrier.flush();
       }

@@ -66,6 +66,18 @@ describe("a stream", () => {
     });
   }
 
+  it("goes on while both connections are used up again and again, and replaced", async () => {
+    // Each connection carries a sixteenth of it.
+    const options = { messageLimit: MIB, contentLength: 4 * MIB };
+    const alice = await streamer(edge, "alice/used", "longlived", options);
+    const bob = await streamer(edge, "bob/used", "longlived", options);
+    admit(bob, alice);
+    bob.device.serve("echo", (stream) => stream.readable.pipeTo(stream.writable));
+    const stream = await alice.device.dial(bob.address, "echo");
+    const [, came] = await Promise.all([sendAll(stream, piecesOf(32 * MIB, "used")), digestOf(stream)]);
+    assert.equal(came.digest, expectedDigest(piecesOf(32 * MIB, "used")));
+  });
+
   it("goes on over another transport", async (t) => {
     const obstacle = await Obstacle.start(t, edge.url);
     const alice = await streamer(edge, "alice/auto", "websocket", { edge: obstacle.url, transport: "auto" });
