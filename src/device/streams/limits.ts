@@ -20,11 +20,14 @@ export const FLIGHT_LEAST = 32 * 1024;
 /** A batch that is acknowledged later than this halves the flight: other messages of this device wait behind it. */
 export const SLOW_ACKNOWLEDGEMENT = 500;
 
-/** Channels of a device: each has keys and a timer. As many as sessions to other devices. */
+/** Channels of a device, half of them begun by others: each has keys and a timer. As many as sessions to devices. */
 export const CHANNELS = 256;
 
-/** Channels that one device has begun to this one: one, and what it left behind when its program was restarted. */
-export const CHANNELS_OF_PEER = 8;
+/**
+ * Channels that the devices of one identity have begun to this one: one each, and what they left behind when their
+ * programs were restarted.
+ */
+export const CHANNELS_OF_IDENTITY = 32;
 
 /** Answers to packets of unknown channels that wait to be sent. More are dropped: their senders ask again. */
 export const NOTICES = 16;

@@ -32,7 +32,7 @@ import { type Destination, isPassing, type RelayConnection, sessionRefusal } fro
 import { type ChannelHost, DeviceChannel } from "./device-channel.ts";
 import { type ChannelStream, type DeviceStream, StreamError } from "./device-stream.ts";
 import type { Keyring } from "./keyring.ts";
-import { CHANNELS, CHANNELS_OF_PEER, DRAIN_LOOK, NOTICES } from "./limits.ts";
+import { CHANNELS, CHANNELS_OF_IDENTITY, DRAIN_LOOK, NOTICES } from "./limits.ts";
 
 /** Serves a stream that another device has opened. */
 export type StreamHandler = (stream: DeviceStream) => void | Promise<void>;
@@ -313,8 +313,11 @@ export class StreamHost implements ChannelHost {
       if (!isNotice(body) && body.length > PACKET_HEADER) this.#notify(from, encodeNotice(route, "ChannelUnknown"));
       return undefined;
     }
-    const ofPeer = [...this.#channels.values()].filter(({ isDialer, address }) => !isDialer && address === from).length;
-    if (this.#channels.size >= CHANNELS || ofPeer >= CHANNELS_OF_PEER) {
+    // One identity, which can invent devices, must not take the room of all others; nor all of them that of this device.
+    const answered = [...this.#channels.values()].filter(({ isDialer }) => !isDialer);
+    const identity = identityIn(from);
+    const ofIdentity = answered.filter(({ address }) => identityIn(address) === identity).length;
+    if (answered.length >= CHANNELS / 2 || ofIdentity >= CHANNELS_OF_IDENTITY) {
       this.#notify(from, encodeNotice(route, "TooManyStreams"));
       return undefined;
     }
