@@ -78,6 +78,30 @@ describe("a stream", () => {
     assert.equal(came.digest, expectedDigest(piecesOf(32 * MIB, "used")));
   });
 
+  it("goes on after the edge was restarted", async (t) => {
+    const first = await startEdge(t);
+    const port = Number(new URL(first.url).port);
+    const [alice, bob] = [await streamer(first, "alice/edge"), await streamer(first, "bob/edge", "longlived")];
+    admit(bob, alice);
+    let restarting: Promise<unknown> | undefined;
+    bob.device.serve("echo", async ({ readable, writable }) => {
+      const writer = writable.getWriter();
+      let came = 0;
+      for await (const piece of readable) {
+        came += piece.length;
+        await writer.write(piece);
+        if (came > 4 * MIB) restarting ??= first.close().then(() => startEdge(t, { port }));
+      }
+      await writer.close();
+    });
+    const stream = await alice.device.dial(bob.address, "echo");
+    const [, came] = await Promise.all([sendAll(stream, piecesOf(16 * MIB, "edge")), digestOf(stream)]);
+    assert.equal(came.digest, expectedDigest(piecesOf(16 * MIB, "edge")));
+    assert.ok(restarting !== undefined);
+    await restarting;
+    await Promise.all([alice.device.close(), bob.device.close()]);
+  });
+
   it("goes on over another transport", async (t) => {
     const obstacle = await Obstacle.start(t, edge.url);
     const alice = await streamer(edge, "alice/auto", "websocket", { edge: obstacle.url, transport: "auto" });
