@@ -198,7 +198,7 @@ export abstract class PortableDevice {
    */
   async close(): Promise<void> {
     const { carriers } = this.#connection;
-    await this.#streams?.drained();
+    if (this.#streams !== undefined) await this.#streams.drained();
     this.#end(closed());
     await Promise.all(carriers.map((carrier) => carrier.close()));
   }

@@ -575,6 +575,8 @@ describe("what another device streams to this one", () => {
     await box.settle();
     assert.equal(answer(), "taken");
     assert.deepEqual(box.sent, ["1", "2", "3"]);
+    box.acknowledge(1, 2, 3);
+    assert.ok(box.outlet.quiet, "the object may hibernate");
   });
 
   it("is dropped if there is no room in time", async () => {

@@ -54,6 +54,16 @@ describe("streaming between devices", () => {
     });
   });
 
+  it("is lost, and counted as such, if nobody is connected", async () => {
+    const alice = await connect(edge, "alice/alone", "websocket");
+    await connect(edge, "bob/gone", "websocket").then((bob) => bob.close());
+    const mailbox = await mailboxOf(edge, "grooveDevice://bob/gone");
+    await until("bob is gone", async () => (await mailbox.status()).consumer === undefined);
+    await alice.send("bob/gone", "1", OPTIONS);
+    const { dropped, messages } = await mailbox.status();
+    assert.deepEqual([dropped.PeerOffline, messages], [1, 0]);
+  });
+
   it("is refused to a sender that the mailbox does not admit", async () => {
     const alice = await connect(edge, "alice/shut", "websocket");
     await connect(edge, "bob/shut", "websocket");
