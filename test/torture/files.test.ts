@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -20,8 +20,12 @@ import { Chance, Mortal, seedOf, tokenFor } from "./support.ts";
 const FILES = FULL ? 300 : 30;
 const BYTES = FULL ? 2 * 1024 ** 3 : 24 * 1024 ** 2;
 const KILLS = FULL ? 200 : 8;
-/** Milliseconds between kills, at most twice as many: each process starts in about a second, and must make progress. */
-const PAUSE = FULL ? 2500 : 1500;
+/** The share of kills that do not wait for progress: they hit processes that are starting. */
+const EARLY = 0.2;
+/** The longest time, in milliseconds, from the moment at which a kill is due: about that in which a process starts. */
+const PAUSE = 1500;
+/** The longest time from progress to a kill, in milliseconds: that of a few parts. */
+const SOON = 100;
 
 /** Names that a file system allows and a recipient must sanitize, and some that only look alike. */
 const ODD = [
@@ -55,6 +59,7 @@ test("kills of sender, receiver, and edge with its runtime: every file arrives e
   const at = await folder(context);
   const [top, out, state] = [join(at, "top"), join(at, "out"), join(at, "recv-state")];
   const sent = makeFiles(top, chance);
+  const bytes = bytesUnder(top);
   const edge = await Mortal.start();
   context.after(() => edge.close());
   const way = async (address: string) => [
@@ -70,16 +75,29 @@ test("kills of sender, receiver, and edge with its runtime: every file arrives e
 
   let isOver = false;
   const kills = { sender: 0, receiver: 0, edge: 0 };
+  /** The bytes that had arrived at each kill. */
+  const killedAt: number[] = [];
   const errors: string[] = [];
   const sender = new Repeated(context, send, errors);
   const receiver = new Repeated(context, recv, errors);
   const receiving = receiver.run(() => !isOver);
-  const sending = sender.run(({ code }) => code !== 0);
+  let isSent = false;
+  const sending = sender
+    .run(({ code }) => code !== 0)
+    .then(() => {
+      isSent = true;
+    });
+  // Kills are spread over bytes, not time: otherwise most come when a fast machine has moved all files.
   const killing = (async () => {
-    for (let n = 0; n < KILLS && !isOver; n += 1) {
-      await sleep(chance.below(2 * PAUSE));
-      const victim = chance.of(["sender", "receiver", "edge"] as const);
+    for (let n = 1; n <= KILLS; n += 1) {
+      if (chance.next() < EARLY) await sleep(chance.below(PAUSE));
+      else {
+        while (bytesUnder(out) < (bytes * n) / (KILLS + 1) && errors.length === 0) await sleep(20);
+        await sleep(chance.below(SOON));
+      }
+      const victim = chance.of(isSent ? (["receiver", "edge"] as const) : (["sender", "receiver", "edge"] as const));
       kills[victim] += 1;
+      killedAt.push(bytesUnder(out));
       if (victim === "edge") await edge.kill();
       else (victim === "sender" ? sender : receiver).kill();
     }
@@ -91,8 +109,11 @@ test("kills of sender, receiver, and edge with its runtime: every file arrives e
   receiver.end();
   await receiving;
 
-  console.log(`files: seed ${seed}: ${sent.length} files, kills ${JSON.stringify(kills)}`);
+  const progress = `first and last kill at ${killedAt.at(0)} and ${killedAt.at(-1)} of ${bytes} bytes`;
+  console.log(`files: seed ${seed}: ${sent.length} files, kills ${JSON.stringify(kills)}, ${progress}`);
   assert.deepEqual(errors, [], "no process failed by itself");
+  const late = killedAt.filter((arrived) => arrived >= bytes).length;
+  assert.ok(late <= KILLS / 4, `${late} of ${KILLS} kills came after all files`);
   assert.deepEqual(hashesUnder(out), sent.sort(), "every file is complete and exactly once");
   assert.deepEqual(await listLeftOvers({ out, state }), []);
   const left = readdirSync(join(out, ".grooveway")).filter((name) => /\.(part|journal|whole)$/.test(name));
@@ -114,6 +135,14 @@ function makeFiles(top: string, chance: Chance): string[] {
     hashes.push(sha256(bytes));
   }
   return hashes;
+}
+
+/** The bytes of all files in a folder, unfinished ones included. */
+function bytesUnder(folder: string): number {
+  if (!existsSync(folder)) return 0;
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .map((entry) => statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false }))
+    .reduce((sum, entry) => sum + (entry?.isFile() ? entry.size : 0), 0);
 }
 
 function hashesUnder(out: string): string[] {
