@@ -81,8 +81,11 @@ const TIMEOUT = FULL ? 7_200_000 : 1_500_000;
 /** Where files are kept in memory: the tests are not about the machine's disk, and each mailbox is a database. */
 const MEMORY_FOLDER = "/dev/shm";
 
-/** More than the tests ever hold. A container often has less there, and then they write to its disk. */
-const MEMORY_BYTES = 4 * 1024 ** 3;
+/**
+ * More than the tests ever hold: in the long form, 2 GiB of files that were sent and as much that arrived. A container
+ * often has less there, and then they write to its disk.
+ */
+const MEMORY_BYTES = (FULL ? 8 : 4) * 1024 ** 3;
 
 function allFiles(): string[] {
   for (const name of [...LONGEST, ...ALONE, ...SHARED]) {

