@@ -14,6 +14,7 @@
  */
 
 import { Condition } from "../../lib/condition.ts";
+import { release } from "../../lib/octets.ts";
 import { Queue } from "../../lib/queue.ts";
 import { RoundRobin } from "../../lib/round-robin.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
@@ -141,6 +142,8 @@ interface Job {
   body: Uint8Array;
   /** Whether it is streamed to another device. */
   readonly streamed: boolean;
+  /** Length of the body. */
+  readonly length: number;
   /** Copies without a result. */
   left: number;
   /** Copies that were refused. */
@@ -347,12 +350,12 @@ export class InboundMessages {
     if (session.refused) return;
     const body = arriving.body.take();
     const { streamed, tooLong } = arriving;
-    this.octets += body.length;
-    if (streamed) this.streamed += body.length;
+    this.octets += length;
+    if (streamed) this.streamed += length;
     const copies =
       session.failed.size === 0 ? session.copies : session.copies.filter((copy) => isWanted(session, copy));
     const left = copies.length;
-    const job: Job = { sessionId, session, message, fields, body, streamed, left, refused: undefined };
+    const job: Job = { sessionId, session, message, fields, body, length, streamed, left, refused: undefined };
     this.#jobs.push(job);
     if (job.left === 0) this.#done(job);
     else if (session.fanout) {
@@ -379,7 +382,7 @@ export class InboundMessages {
         if (tooLong) this.#refuseAll(job, copies);
         continue;
       }
-      const { length } = job.body;
+      const { length } = job;
       const some = copies.slice(first.at, first.at + Math.max(1, Math.floor(COPIES_OCTETS / (length + COPY_COST))));
       // The bytes of the first copy came over the wire and were charged there.
       const count = some.reduce((sum, { indexes }) => sum + indexes.length, first.at === 0 ? -1 : 0);
@@ -596,6 +599,8 @@ export class InboundMessages {
 
   async #store(lane: Lane, peer: string, batch: Pending[]): Promise<Appended> {
     const bundle = pack(batch);
+    // A call copies what it carries. Bodies that no other mailbox needs, and then the batch, are not kept until it ends.
+    for (const { job } of batch) if (job.left === 1) release(job.body);
     const octets = bundle.envelopes.reduce((sum, one) => sum + envelopeOctets(one), bundle.octets.length);
     this.#calling += octets;
     try {
@@ -603,9 +608,13 @@ export class InboundMessages {
       const mailbox = this.#host.mailbox(peer);
       if (lane.kind === "stored") {
         const suspendable = batch[0]?.job.session.suspendable === true;
-        return await lane.calls.keep(mailbox.append(bundle, suspendable ? this.#host.name : undefined));
+        const appended = mailbox.append(bundle, suspendable ? this.#host.name : undefined);
+        release(bundle.octets);
+        return await lane.calls.keep(appended);
       }
-      const passed = await lane.calls.within(mailbox.pass(bundle)).catch(logError);
+      const passing = mailbox.pass(bundle);
+      release(bundle.octets);
+      const passed = await lane.calls.within(passing).catch(logError);
       return { refusals: passed === undefined ? this.#lost(lane, peer, batch) : passed.value };
     } finally {
       this.#calling -= octets;
@@ -661,8 +670,9 @@ export class InboundMessages {
 
   /** Releases the body of a message. Its result may still have to wait for earlier ones. */
   #letGo(job: Job): void {
-    this.octets -= job.body.length;
-    if (job.streamed) this.streamed -= job.body.length;
+    this.octets -= job.length;
+    if (job.streamed) this.streamed -= job.length;
+    release(job.body);
     job.body = NOTHING;
   }
 
@@ -709,7 +719,7 @@ export class InboundMessages {
 
   #drop(arriving: Arriving): void {
     this.#unfinished -= arriving.body.length;
-    arriving.body.take();
+    arriving.body.drop();
   }
 }
 

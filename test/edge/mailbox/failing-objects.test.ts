@@ -264,3 +264,20 @@ it("a former consumer that does not answer does not keep the mailbox from the ot
   await driven.letPass(SIGN_TIMEOUT + 2 * CALL_LOOK);
   assert.deepEqual([driven.tunnel("second").recalls, driven.tunnel("first").recalls], [1, 1]);
 });
+
+describe("messages with flag D", () => {
+  it("leave nothing in the memory of the mailbox while their reader hangs, or when there is none", async (t) => {
+    const { mailbox, tunnel } = drive(t);
+    const toNobody = messageOf("alice", 1000);
+    assert.deepEqual(await mailbox.pass(toNobody), []);
+    assert.equal(toNobody.octets.length, 0);
+
+    const { generation } = await mailbox.attach();
+    await mailbox.ready("reader", generation);
+    tunnel("reader").deliver = () => new Promise(() => undefined);
+    const toSomebody = messageOf("alice", 1000);
+    void mailbox.pass(toSomebody);
+    await new Promise(setImmediate);
+    assert.equal(toSomebody.octets.length, 0);
+  });
+});
