@@ -51,6 +51,7 @@ import {
   WOKEN_MAILBOXES,
 } from "./limits.ts";
 import { StreamPeers } from "./stream-peers.ts";
+import { unfinished } from "./unfinished-messages.ts";
 
 /** A recipient of one copy: a peer of this edge, or an origin relay for all of its own peers. */
 interface Copy {
@@ -230,7 +231,7 @@ export class InboundMessages {
   /** Whether any message was ever accepted and acknowledged. */
   progressed = false;
   /** Bytes of messages that have arrived in part. */
-  #unfinished = 0;
+  readonly #unfinished = unfinished.join(this);
 
   /** @param charges asked before a message is stored more than once, with the cost beyond the first copy */
   constructor(
@@ -274,9 +275,16 @@ export class InboundMessages {
    * Sets who brings the messages; message ids are rewritten accordingly.
    *
    * @param vouched whether the source, if it is a relay, declares that it vouches for its devices
+   * @param owner whose connections share what they may hold of partly received messages
    */
-  introduce(source: string, vouched: boolean): void {
+  introduce(source: string, vouched: boolean, owner: string): void {
     this.#voucher = new Voucher(source, vouched);
+    this.#unfinished.belongsTo(owner);
+  }
+
+  /** Whether the device should not be read for now: its principal has too many partly received messages. */
+  mustWait(now: number): boolean {
+    return this.#unfinished.mustWait(now);
   }
 
   open(sessionId: number, source: string, resourceURL: string, targets: readonly Target[], fanout: boolean): void {
@@ -329,12 +337,12 @@ export class InboundMessages {
     if (arriving === undefined || arriving.tooLong) return;
     const { body, streamed } = arriving;
     const limit = streamed ? STREAM_BATCH : this.#host.messageLimit;
-    if (body.length + octets.length > limit || this.#unfinished + octets.length > UNFINISHED_OCTETS) {
+    if (body.length + octets.length > limit || this.#unfinished.octets + octets.length > UNFINISHED_OCTETS) {
       this.#drop(arriving);
       arriving.tooLong = true;
       return;
     }
-    this.#unfinished += octets.length;
+    this.#unfinished.add(octets.length);
     body.add(octets);
   }
 
@@ -345,7 +353,7 @@ export class InboundMessages {
     this.#arriving.delete(sessionId);
     const { fields } = arriving;
     const { length } = arriving.body;
-    this.#unfinished -= length;
+    this.#unfinished.add(-length);
     // The session is about to be closed for an earlier message, and this one goes with it.
     if (session.refused) return;
     const body = arriving.body.take();
@@ -545,7 +553,7 @@ export class InboundMessages {
     this.#jobs.clear();
     this.octets = 0;
     this.streamed = 0;
-    this.#unfinished = 0;
+    this.#unfinished.add(-this.#unfinished.octets);
     this.#progress.notifyAll();
   }
 
@@ -718,7 +726,7 @@ export class InboundMessages {
   }
 
   #drop(arriving: Arriving): void {
-    this.#unfinished -= arriving.body.length;
+    this.#unfinished.add(-arriving.body.length);
     arriving.body.drop();
   }
 }

@@ -146,7 +146,7 @@ class Peer {
       copies: () => undefined,
       wake: () => undefined,
     });
-    this.intake.introduce(this.source, false);
+    this.intake.introduce(this.source, false, this.source);
     this.#world.intakes.set(host.name, this.intake);
     line.engine.connect(EDGE);
     this.exchange();

@@ -261,7 +261,7 @@ describe("mailboxes new to a device", () => {
     const paid: (() => void)[] = [];
     const wake = () => new Promise<void>((resolve) => paid.push(resolve));
     const { intake, calls } = started(undefined, undefined, wake);
-    intake.introduce("grooveDNS://relay.example.com", true);
+    intake.introduce("grooveDNS://relay.example.com", true, "relay");
     const all = targets(40);
     intake.open(1, "grooveDNS://relay.example.com", "message", all.slice(0, 30), true);
     intake.open(2, "grooveDNS://relay.example.com", "message", all.slice(30, 35), true);
