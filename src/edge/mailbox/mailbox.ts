@@ -85,6 +85,7 @@ import {
   SETTLE_CALLS,
   SETTLE_PAUSE,
   SIGN_TIMEOUT,
+  UNASKED_PAUSE,
   UNRESERVED,
   WATCH_INTERVAL,
 } from "./limits.ts";
@@ -285,7 +286,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     if (covers && this.#reservations.of(sender) < unasked) {
       if (!this.#unasked.has(sender)) accounts.storedUnasked(sender, now);
       this.#unasked.add(sender);
-      this.#settleSoon();
+      this.#alarmBy(now + UNASKED_PAUSE);
     }
     return covers;
   }
