@@ -12,6 +12,7 @@ function connected() {
   const written = Promise.withResolvers<void>();
   let taken = 0;
   const endpoint = {
+    connected: true,
     principal: { id: "a" },
     ended: false,
     over: new Promise(() => undefined),
