@@ -5,12 +5,8 @@
  */
 
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
-
-
 import { DATA_HEADER_OCTETS, MAX_DATA_OCTETS, OUTPUT_BLOCK_OCTETS } from "../../sstp/index.ts";
 import { FLIGHT } from "../../store-and-forward/sender-share.ts";
-
-
 import { SEND_WINDOW, SEND_WINDOW_MESSAGES } from "../mailbox/limits.ts";
 import { MESSAGE_LIMIT } from "../policy/limits.ts";
 
