@@ -18,6 +18,7 @@ import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { CloseReasonId, ConnectCloseReasonId, type Connection, ENTRY_COST } from "../../sstp/index.ts";
 import type { Envelope, Mail } from "../../store-and-forward/envelope.ts";
+import { kept } from "../../store-and-forward/message-body.ts";
 import { SessionPool } from "../../store-and-forward/session-pool.ts";
 import { StoredIds } from "../../store-and-forward/vouched-id.ts";
 import { CALL_TIMEOUT, LATER, SEND_WINDOW, SEND_WINDOW_MESSAGES } from "../mailbox/limits.ts";
@@ -294,7 +295,7 @@ export class OutboundMessages {
     const senders = this.#sendersOf(box);
     let dropped = 0;
     for (const mail of unpack(bundle)) {
-      const message = { seq: undefined, mail: ownOf(mail), size: mail.body.length + MESSAGE_COST };
+      const message = { seq: undefined, mail: keptOf(mail), size: mail.body.length + MESSAGE_COST };
       const sender = this.#senderFor(keyOf(box.peer, mail.envelope), senders);
       if (sender === undefined) {
         dropped += 1;
@@ -918,6 +919,11 @@ function keyOf(peer: string, { resourceURL, identityURL, deviceURL, entries }: E
   const key = `${peer}\n${resourceURL}\n${identityURL}\n${deviceURL}`;
   if (entries === undefined) return key;
   return [key, ...entries.flatMap((one) => [one.identityURL, one.deviceURL])].join("\n");
+}
+
+/** The same message, copied only if it is a small part of its bundle: a batch of streams is most of one. */
+function keptOf(mail: Mail): Mail {
+  return kept(mail.body) === mail.body ? mail : ownOf(mail);
 }
 
 /** Copies a message that is kept. In a bundle it is a view of a buffer that is soon unused. */
