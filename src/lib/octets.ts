@@ -1,4 +1,4 @@
-/** Joins pieces of bytes. */
+/** Joins pieces of bytes, and frees them early. */
 
 /**
  * Copies all pieces into one array.
@@ -13,4 +13,15 @@ export function joinOctets(pieces: readonly Uint8Array[], length: number): Uint8
     at += piece.length;
   }
   return whole;
+}
+
+/**
+ * Frees bytes that nobody uses any more, if they have a buffer of their own. Views of them become empty. The garbage
+ * collector would free them too, but V8 lets 64 MiB of dead buffers gather before it collects them for their size. In a
+ * browser without `transfer` that is left to the collector.
+ */
+export function release(octets: Uint8Array): void {
+  const { buffer, length } = octets;
+  if (length === 0 || buffer.byteLength !== length) return;
+  if (buffer instanceof ArrayBuffer && "transfer" in buffer) buffer.transfer(0);
 }

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { release } from "../lib/octets.ts";
 import { joinOctets } from "../sstp/index.ts";
 
 /** The largest block allocated in advance for the next pieces of a message. */
@@ -143,13 +144,27 @@ export class MessageBody {
 
   /** Returns the whole body, and starts over empty. */
   take(): Uint8Array {
-    this.#arena.done(this);
     const whole = this.#whole();
+    this.#free(whole.buffer);
+    return whole;
+  }
+
+  /** Discards everything, and starts over empty. */
+  drop(): void {
+    this.#free();
+  }
+
+  /** Starts over empty, and frees the memory, but for a buffer that is still needed. */
+  #free(needed?: ArrayBufferLike): void {
+    this.#arena.done(this);
+    if (this.#first.buffer !== needed) release(this.#first);
+    for (const { buffer } of [...(this.#full ?? []), this.#block]) {
+      if (buffer !== needed) release(new Uint8Array(buffer));
+    }
     this.#first = NOTHING;
     this.#full = undefined;
     this.#block = NOTHING;
     this.#used = 0;
     this.#length = 0;
-    return whole;
   }
 }

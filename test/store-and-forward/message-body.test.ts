@@ -30,6 +30,22 @@ describe("a message body", () => {
     );
   });
 
+  test("frees its memory at once when it is discarded, and what it was joined from when it is taken", () => {
+    const MIB = 1024 * 1024;
+    const piece = new Uint8Array(MIB / 2);
+    const filled = () => {
+      const body = new MessageBody(new Arena());
+      for (let n = 0; n < 64; n += 1) body.add(piece);
+      return body;
+    };
+    const before = process.memoryUsage().arrayBuffers;
+    filled().drop();
+    const whole = filled().take();
+    const held = process.memoryUsage().arrayBuffers - before;
+    assert.equal(whole.length, 32 * MIB);
+    assert.ok(held < 33 * MIB, `${held} bytes are held`);
+  });
+
   test("stores small pieces together, and longer ones separately", () => {
     const arena = new Arena();
     const taken = [100, 200, ARENA_PIECE + 1, 300].map((length, i) => {

@@ -14,6 +14,7 @@
  */
 
 import { Condition } from "../../lib/condition.ts";
+import { release } from "../../lib/octets.ts";
 import { Queue } from "../../lib/queue.ts";
 import { RoundRobin } from "../../lib/round-robin.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
@@ -50,6 +51,7 @@ import {
   WOKEN_MAILBOXES,
 } from "./limits.ts";
 import { StreamPeers } from "./stream-peers.ts";
+import { unfinished } from "./unfinished-messages.ts";
 
 /** A recipient of one copy: a peer of this edge, or an origin relay for all of its own peers. */
 interface Copy {
@@ -141,6 +143,8 @@ interface Job {
   body: Uint8Array;
   /** Whether it is streamed to another device. */
   readonly streamed: boolean;
+  /** Length of the body. */
+  readonly length: number;
   /** Copies without a result. */
   left: number;
   /** Copies that were refused. */
@@ -227,7 +231,7 @@ export class InboundMessages {
   /** Whether any message was ever accepted and acknowledged. */
   progressed = false;
   /** Bytes of messages that have arrived in part. */
-  #unfinished = 0;
+  readonly #unfinished = unfinished.join(this);
 
   /** @param charges asked before a message is stored more than once, with the cost beyond the first copy */
   constructor(
@@ -271,9 +275,16 @@ export class InboundMessages {
    * Sets who brings the messages; message ids are rewritten accordingly.
    *
    * @param vouched whether the source, if it is a relay, declares that it vouches for its devices
+   * @param owner whose connections share what they may hold of partly received messages
    */
-  introduce(source: string, vouched: boolean): void {
+  introduce(source: string, vouched: boolean, owner: string): void {
     this.#voucher = new Voucher(source, vouched);
+    this.#unfinished.belongsTo(owner);
+  }
+
+  /** Whether the device should not be read for now: its principal has too many partly received messages. */
+  mustWait(now: number): boolean {
+    return this.#unfinished.mustWait(now);
   }
 
   open(sessionId: number, source: string, resourceURL: string, targets: readonly Target[], fanout: boolean): void {
@@ -326,12 +337,12 @@ export class InboundMessages {
     if (arriving === undefined || arriving.tooLong) return;
     const { body, streamed } = arriving;
     const limit = streamed ? STREAM_BATCH : this.#host.messageLimit;
-    if (body.length + octets.length > limit || this.#unfinished + octets.length > UNFINISHED_OCTETS) {
+    if (body.length + octets.length > limit || this.#unfinished.octets + octets.length > UNFINISHED_OCTETS) {
       this.#drop(arriving);
       arriving.tooLong = true;
       return;
     }
-    this.#unfinished += octets.length;
+    this.#unfinished.add(octets.length);
     body.add(octets);
   }
 
@@ -342,17 +353,17 @@ export class InboundMessages {
     this.#arriving.delete(sessionId);
     const { fields } = arriving;
     const { length } = arriving.body;
-    this.#unfinished -= length;
+    this.#unfinished.add(-length);
     // The session is about to be closed for an earlier message, and this one goes with it.
     if (session.refused) return;
     const body = arriving.body.take();
     const { streamed, tooLong } = arriving;
-    this.octets += body.length;
-    if (streamed) this.streamed += body.length;
+    this.octets += length;
+    if (streamed) this.streamed += length;
     const copies =
       session.failed.size === 0 ? session.copies : session.copies.filter((copy) => isWanted(session, copy));
     const left = copies.length;
-    const job: Job = { sessionId, session, message, fields, body, streamed, left, refused: undefined };
+    const job: Job = { sessionId, session, message, fields, body, length, streamed, left, refused: undefined };
     this.#jobs.push(job);
     if (job.left === 0) this.#done(job);
     else if (session.fanout) {
@@ -379,7 +390,7 @@ export class InboundMessages {
         if (tooLong) this.#refuseAll(job, copies);
         continue;
       }
-      const { length } = job.body;
+      const { length } = job;
       const some = copies.slice(first.at, first.at + Math.max(1, Math.floor(COPIES_OCTETS / (length + COPY_COST))));
       // The bytes of the first copy came over the wire and were charged there.
       const count = some.reduce((sum, { indexes }) => sum + indexes.length, first.at === 0 ? -1 : 0);
@@ -542,7 +553,7 @@ export class InboundMessages {
     this.#jobs.clear();
     this.octets = 0;
     this.streamed = 0;
-    this.#unfinished = 0;
+    this.#unfinished.add(-this.#unfinished.octets);
     this.#progress.notifyAll();
   }
 
@@ -596,6 +607,8 @@ export class InboundMessages {
 
   async #store(lane: Lane, peer: string, batch: Pending[]): Promise<Appended> {
     const bundle = pack(batch);
+    // A call copies what it carries. Bodies that no other mailbox needs, and then the batch, are not kept until it ends.
+    for (const { job } of batch) if (job.left === 1) release(job.body);
     const octets = bundle.envelopes.reduce((sum, one) => sum + envelopeOctets(one), bundle.octets.length);
     this.#calling += octets;
     try {
@@ -603,9 +616,13 @@ export class InboundMessages {
       const mailbox = this.#host.mailbox(peer);
       if (lane.kind === "stored") {
         const suspendable = batch[0]?.job.session.suspendable === true;
-        return await lane.calls.keep(mailbox.append(bundle, suspendable ? this.#host.name : undefined));
+        const appended = mailbox.append(bundle, suspendable ? this.#host.name : undefined);
+        release(bundle.octets);
+        return await lane.calls.keep(appended);
       }
-      const passed = await lane.calls.within(mailbox.pass(bundle)).catch(logError);
+      const passing = mailbox.pass(bundle);
+      release(bundle.octets);
+      const passed = await lane.calls.within(passing).catch(logError);
       return { refusals: passed === undefined ? this.#lost(lane, peer, batch) : passed.value };
     } finally {
       this.#calling -= octets;
@@ -661,8 +678,9 @@ export class InboundMessages {
 
   /** Releases the body of a message. Its result may still have to wait for earlier ones. */
   #letGo(job: Job): void {
-    this.octets -= job.body.length;
-    if (job.streamed) this.streamed -= job.body.length;
+    this.octets -= job.length;
+    if (job.streamed) this.streamed -= job.length;
+    release(job.body);
     job.body = NOTHING;
   }
 
@@ -708,8 +726,8 @@ export class InboundMessages {
   }
 
   #drop(arriving: Arriving): void {
-    this.#unfinished -= arriving.body.length;
-    arriving.body.take();
+    this.#unfinished.add(-arriving.body.length);
+    arriving.body.drop();
   }
 }
 

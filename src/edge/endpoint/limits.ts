@@ -3,6 +3,8 @@
  *
  * @module
  */
+
+import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { DATA_HEADER_OCTETS, MAX_DATA_OCTETS, OUTPUT_BLOCK_OCTETS } from "../../sstp/index.ts";
 import { FLIGHT } from "../../store-and-forward/sender-share.ts";
 import { SEND_WINDOW, SEND_WINDOW_MESSAGES } from "../mailbox/limits.ts";
@@ -142,8 +144,20 @@ export const UNTAKEN_OCTETS = 1024 * 1024;
 /** A peer that is not read for that reason, and takes nothing for this long, is given up like a silent connection. */
 export const UNTAKEN_TIMEOUT = 60_000;
 
-/** Bytes of partly received messages, over all sessions of a device: two of the longest. */
+/**
+ * Bytes of partly received messages, over all sessions of a device: two of the longest. Above the same for all
+ * connections of a principal, which may be 200, only one of them is read.
+ */
 export const UNFINISHED_OCTETS = 2 * MESSAGE_LIMIT;
+
+/** What every connection may hold of them in any case: one read. */
+export const UNFINISHED_SMALL = READ_SIZE;
+
+/** How long the first may make no progress until the second is read too: a device that is there sends something. */
+export const UNFINISHED_STALL = 30_000;
+
+/** How often a connection that is not read for that reason asks whether it may go on: no delay beside 32 MiB. */
+export const UNFINISHED_PAUSE = 100;
 
 /**
  * A device admitted without a token must present one in its Connect within this time, which suffices for a slow proxy.

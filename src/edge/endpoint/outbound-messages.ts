@@ -11,6 +11,7 @@
  * @module
  */
 import { Condition } from "../../lib/condition.ts";
+import { release } from "../../lib/octets.ts";
 import { Queue } from "../../lib/queue.ts";
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
@@ -241,11 +242,20 @@ export class OutboundMessages {
     const senders = this.#sendersOf(box);
     for (const { first, bundle } of deliveries) {
       const keys = new Map(bundle.envelopes.map((envelope) => [envelope, keyOf(peer, envelope)]));
-      for (const [at, mail] of unpack(bundle).entries()) {
+      const mails = unpack(bundle);
+      // A message that came alone stays in the memory that it came in. Of others a copy waits, if there is room.
+      let shared = first !== NO_NUMBERS;
+      for (const [at, mail] of mails.entries()) {
         const key = keys.get(mail.envelope) ?? "";
         const size = mail.body.length + MESSAGE_COST;
         if (first === NO_NUMBERS) {
-          if (!this.#pass({ seq: undefined, mail, size }, key, senders)) dropped += 1;
+          const sender = this.#takerOf(size, key, senders);
+          if (sender === undefined) {
+            dropped += 1;
+            continue;
+          }
+          shared ||= mails.length === 1;
+          this.#queue({ seq: undefined, mail: shared ? mail : ownOf(mail), size }, sender);
           continue;
         }
         const seq = first + at;
@@ -253,6 +263,7 @@ export class OutboundMessages {
         if (sender !== undefined) this.#queue({ seq, mail, size }, sender);
         else this.#openFor(key, mail);
       }
+      if (!shared) release(bundle.octets);
     }
     box.endPass(this.#senders);
     this.#admitCrowded(box);
@@ -284,7 +295,7 @@ export class OutboundMessages {
     const senders = this.#sendersOf(box);
     let dropped = 0;
     for (const mail of unpack(bundle)) {
-      const message = { seq: undefined, mail: ownOf(mail), size: mail.body.length + MESSAGE_COST };
+      const message = { seq: undefined, mail: keptOf(mail), size: mail.body.length + MESSAGE_COST };
       const sender = this.#senderFor(keyOf(box.peer, mail.envelope), senders);
       if (sender === undefined) {
         dropped += 1;
@@ -379,18 +390,16 @@ export class OutboundMessages {
     return this.#senders.idlest(isReplaceable);
   }
 
-  /** Queues a volatile message; false if it is dropped. */
-  #pass(message: Waiting, key: string, senders: Senders): boolean {
+  /** The sender that takes a volatile message of this size; undefined if the message is dropped. */
+  #takerOf(size: number, key: string, senders: Senders): Sender | undefined {
     const sender = this.#senderFor(key, senders);
-    if (sender === undefined) return false;
-    if (sender.volatile > 0 && sender.volatile + message.size > VOLATILE_OCTETS) return false;
-    let volatile = message.size;
+    if (sender === undefined) return undefined;
+    if (sender.volatile > 0 && sender.volatile + size > VOLATILE_OCTETS) return undefined;
+    let volatile = size;
     for (const other of this.#senders) if (!other.streams) volatile += other.volatile;
     // Suspended senders share half of it, which leaves room for the others.
     const limit = sender.state === "ready" ? VOLATILE_OCTETS : VOLATILE_OCTETS / 2;
-    if (volatile > message.size && volatile > limit) return false;
-    this.#queue({ ...message, mail: ownOf(message.mail) }, sender);
-    return true;
+    return volatile > size && volatile > limit ? undefined : sender;
   }
 
   /** The sender for a volatile message; undefined if it is dropped. */
@@ -536,6 +545,8 @@ export class OutboundMessages {
       return;
     }
     sender.current = undefined;
+    // The engine has copied it, and no mailbox will ask for it.
+    if (message.seq === undefined) release(body);
     sender.outstanding += 1;
     this.#note(this.#engine.endMessage(sessionId), { sender, seq: message.seq, size: message.size });
   }
@@ -910,12 +921,17 @@ function keyOf(peer: string, { resourceURL, identityURL, deviceURL, entries }: E
   return [key, ...entries.flatMap((one) => [one.identityURL, one.deviceURL])].join("\n");
 }
 
-/** Copies a message that is kept. In a bundle it is a view of a buffer of which most is soon unused. */
+/** The same message, copied only if it is a small part of its bundle: a batch of streams is most of one. */
+function keptOf(mail: Mail): Mail {
+  return kept(mail.body) === mail.body ? mail : ownOf(mail);
+}
+
+/** Copies a message that is kept. In a bundle it is a view of a buffer that is soon unused. */
 function ownOf({ envelope, fields, body }: Mail): Mail {
   const { fragmentation } = fields;
   return {
     envelope,
-    fields: fragmentation ? { ...fields, fragmentation: kept(fragmentation) } : fields,
-    body: kept(body),
+    fields: fragmentation ? { ...fields, fragmentation: new Uint8Array(fragmentation) } : fields,
+    body: new Uint8Array(body),
   };
 }

@@ -56,6 +56,7 @@ import {
   LINK_KEEP_ALIVE,
   LINK_RECEIVE_TIMEOUT,
   STREAM_HELD,
+  UNFINISHED_PAUSE,
   UNSTORED_MESSAGES,
   UNSTORED_OCTETS,
   UNTAKEN_OCTETS,
@@ -170,7 +171,7 @@ export class SstpEndpoint implements ByteChannel {
       },
       snapshot?.intake,
     );
-    this.#inbound.introduce(this.#source, this.#vouched);
+    this.#introduce();
     this.#outbound = new OutboundMessages(
       host,
       this.#engine,
@@ -208,6 +209,7 @@ export class SstpEndpoint implements ByteChannel {
       await this.#throttle?.spend(Math.max(octets.length, commands * COMMAND_OCTETS, least), this.#messages - before);
       // The mailboxes are behind: the device is not read until they have caught up.
       while (!this.#ended && this.#isBehind) await this.#inbound.progress();
+      while (!this.#ended && this.#inbound.mustWait(Date.now())) await sleep(UNFINISHED_PAUSE);
       if (this.#untaken > UNTAKEN_OCTETS) await this.#untilTaken();
     } catch (error) {
       this.#fail(error);
@@ -413,7 +415,7 @@ export class SstpEndpoint implements ByteChannel {
       }
       case "connected":
         this.#vouched = parseCapabilities(event.productCapabilities).vouched;
-        this.#inbound.introduce(this.#source, this.#vouched);
+        this.#introduce();
         if (this.#proof === undefined) this.#serveRelay();
         else this.#prove(event.token);
         break;
@@ -540,7 +542,7 @@ export class SstpEndpoint implements ByteChannel {
       // It has no token and needs none: all relays may address the same peers.
       this.#principal = ANYBODY;
       this.#source = source;
-      this.#inbound.introduce(source, this.#vouched);
+      this.#introduce();
       this.#host.arrived();
       void this.#outbound.consume(source);
       return true;
@@ -563,6 +565,13 @@ export class SstpEndpoint implements ByteChannel {
     this.#refusal = "RelayNotProven";
     this.#engine.close(ConnectCloseReasonId.ProtocolError);
     this.#changed();
+  }
+
+  /** Tells the intake who brings the messages. Without tokens every source counts as a principal of its own. */
+  #introduce(): void {
+    const { id } = this.#principal;
+    const owner = isSame(this.#principal, ANYBODY) ? `source:${this.#source}` : `principal:${id}`;
+    this.#inbound.introduce(this.#source, this.#vouched, owner);
   }
 
   #connect(sourceDeviceURLs: readonly string[], decision: ConnectDecision | undefined): void {
@@ -621,7 +630,7 @@ export class SstpEndpoint implements ByteChannel {
     }
     this.#engine.acceptConnect();
     this.#source = sourceDeviceURLs[0] ?? "";
-    this.#inbound.introduce(this.#source, this.#vouched);
+    this.#introduce();
     this.#host.arrived();
     if (consumes) for (const url of sourceDeviceURLs) void this.#outbound.consume(url);
   }

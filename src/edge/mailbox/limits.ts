@@ -124,6 +124,13 @@ export const UNRESERVED = RESERVE.octets;
 /** When reservations are adjusted after the mailbox has emptied or its consumer has left; it may soon be back. */
 export const SETTLE_PAUSE = 10_000;
 
+/**
+ * When the account of a sender is asked for first messages that were stored without asking it. By then most recipients
+ * that are there have fetched theirs. It is soon, because the runtime keeps an object for ten seconds after its last
+ * event: with {@link SETTLE_PAUSE} every new mailbox would take its 350 KB for twenty seconds.
+ */
+export const UNASKED_PAUSE = 2000;
+
 /** Accounts that are asked at a time when reservations are adjusted. Each may have to be woken. */
 export const SETTLE_CALLS = 32;
 

@@ -23,6 +23,7 @@
 
 import { DurableObject } from "cloudflare:workers";
 import { Condition } from "../../lib/condition.ts";
+import { release } from "../../lib/octets.ts";
 import { Turns } from "../../lib/read-write-lock.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import { within } from "../../lib/runtime/timeout.ts";
@@ -84,6 +85,7 @@ import {
   SETTLE_CALLS,
   SETTLE_PAUSE,
   SIGN_TIMEOUT,
+  UNASKED_PAUSE,
   UNRESERVED,
   WATCH_INTERVAL,
 } from "./limits.ts";
@@ -284,7 +286,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     if (covers && this.#reservations.of(sender) < unasked) {
       if (!this.#unasked.has(sender)) accounts.storedUnasked(sender, now);
       this.#unasked.add(sender);
-      this.#settleSoon();
+      this.#alarmBy(now + UNASKED_PAUSE);
     }
     return covers;
   }
@@ -433,6 +435,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     const passed =
       admitted === outcomes.length ? bundle : pack(unpack(bundle).filter((_, at) => outcomes[at] === "stored"));
     const outcome = await this.#pass(passed, admitted);
+    release(bundle.octets);
     return refusalsOf(outcomes.map((before) => (before === "stored" ? outcome : before)));
   }
 
@@ -481,6 +484,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     const peer = this.#peer;
     const { generation } = consumer;
     const handed = this.#reader(consumer.tunnel).deliver(peer, generation, [{ first: NO_NUMBERS, bundle }], 0);
+    // The call has copied it.
+    release(bundle.octets);
     try {
       const taken = await this.#handing.within(handed);
       if (taken !== undefined) return taken.value;

@@ -11,6 +11,7 @@
  *
  * @module
  */
+import { release } from "../../lib/octets.ts";
 import {
   GO_ON_OCTETS,
   HOLD_ALL_OCTETS,
@@ -114,6 +115,7 @@ export class WebSocketBacklog {
   /** Discards everything, for good. */
   drop(): void {
     this.#dropped = true;
+    for (const message of this.#waiting) release(message);
     this.#waiting = [];
     this.#waitingOctets = 0;
     this.#resize(0);

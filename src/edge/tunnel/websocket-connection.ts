@@ -21,6 +21,7 @@
  *
  * @module
  */
+import { release } from "../../lib/octets.ts";
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import type { SstpEndpoint } from "../endpoint/sstp-endpoint.ts";
 import { logError } from "../log.ts";
@@ -92,16 +93,21 @@ export class WebSocketConnection implements SocketConnection {
 
   /** Handles a message of the device. Resolves when its bytes are taken, or wait in the backlog. */
   async hear(word: string | ArrayBuffer): Promise<void> {
-    if (this.#over) return;
-    if (typeof word === "string" && this.#heed(word)) return;
+    if (typeof word === "string" && (this.#over || this.#heed(word))) return;
     const octets = typeof word === "string" ? NOTHING : new Uint8Array(word);
+    if (this.#over) {
+      release(octets);
+      return;
+    }
     const backlog = this.#backlog;
     if (this.#isFlood(octets)) {
+      release(octets);
       this.#drop();
       return;
     }
     backlog.came(octets.length, this.endpoint.principal.id);
     if (backlog.dropped) {
+      release(octets);
       this.#drop();
       return;
     }
@@ -177,6 +183,7 @@ export class WebSocketConnection implements SocketConnection {
       if (this.#backlog.dropped) this.#drop();
     }
     this.#backlog.taken(octets.length);
+    release(octets);
   }
 
   async #takeWaiting(): Promise<void> {

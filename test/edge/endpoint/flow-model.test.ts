@@ -135,7 +135,10 @@ class Peer {
     this.relay = new Connection({ role: "relay", outbound: false, localDeviceURLs: [EDGE], now: 0 });
     const host = {
       name: `tunnel-${this.#at}-${this.#world.tunnels++}`,
-      mailbox: () => ({ append: (bundle: MessageBatch, from?: string) => this.#world.append(this.#at, bundle, from) }),
+      mailbox: () => ({
+        // Calls copy what they carry.
+        append: (bundle: MessageBatch, from?: string) => this.#world.append(this.#at, structuredClone(bundle), from),
+      }),
       waitUntil: () => undefined,
       messageLimit: QUOTA.octets / 2,
     } as unknown as EndpointContext;
@@ -143,7 +146,7 @@ class Peer {
       copies: () => undefined,
       wake: () => undefined,
     });
-    this.intake.introduce(this.source, false);
+    this.intake.introduce(this.source, false, this.source);
     this.#world.intakes.set(host.name, this.intake);
     line.engine.connect(EDGE);
     this.exchange();

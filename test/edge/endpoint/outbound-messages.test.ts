@@ -40,6 +40,7 @@ interface Sent {
 /** An outlet between an engine driven by the test and a mailbox that answers when the test lets it. */
 async function started() {
   const sent: Sent[] = [];
+  const bodies: string[] = [];
   const told: DeliveryReport[] = [];
   const opened = new Map<number, string>();
   const closed: number[] = [];
@@ -63,7 +64,7 @@ async function started() {
     beginMessage(session: number, { userRef }: { userRef: string }) {
       sent.push({ session, resource: opened.get(session) ?? "", id: userRef.split("@")[0] ?? "" });
     },
-    data: () => undefined,
+    data: (_: number, octets: Uint8Array) => bodies.push(Buffer.from(octets).toString("hex")),
     endMessage(session: number) {
       const number = ids.size + 1;
       ids.set(number, sent.findLast((one) => one.session === session)?.id ?? "");
@@ -95,6 +96,7 @@ async function started() {
     outlet,
     engine,
     told,
+    bodies,
     opened,
     closed,
     /** Ids of the sent messages, in order. */
@@ -106,10 +108,12 @@ async function started() {
       const mails = resources.map((resourceURL, n) => ({
         envelope: { source: "grooveDevice://a/pc", resourceURL, identityURL: "", deviceURL: PEER },
         fields: { userRef: `${from + n}`, track: false },
-        body: new Uint8Array(size),
+        body: new Uint8Array(size).fill(1),
       }));
-      assert.equal(outlet.deliver(PEER, 1, [{ first: from, bundle: pack(mails) }], at), "taken");
+      const bundle = pack(mails);
+      assert.equal(outlet.deliver(PEER, 1, [{ first: from, bundle }], at), "taken");
       outlet.fill();
+      return bundle.octets;
     },
     /** Another device streams a message to this one. */
     stream(id: number, size: number, generation = 1) {
@@ -515,6 +519,24 @@ describe("a message the device refuses for its size", () => {
       one.told.map(({ refused }) => refused),
       [[1], [1]],
     );
+  });
+});
+
+describe("messages with flag D", () => {
+  it("that came together do not keep the memory that they came in", async () => {
+    const one = await started();
+    const came = one.deliver(0, some(3));
+    assert.equal(came.length, 0);
+    one.ready("message");
+    assert.deepEqual(one.bodies, ["010101", "010101", "010101"]);
+  });
+
+  it("are sent from the memory that they came in when they came alone", async () => {
+    const one = await started();
+    const came = one.deliver(0, some(1));
+    assert.ok(came.length > 0);
+    one.ready("message");
+    assert.deepEqual(one.bodies, ["010101"]);
   });
 });
 

@@ -7,7 +7,7 @@ import { NOBODY, type Principal } from "../../../src/auth/principal.ts";
 import { EVERYTHING } from "../../../src/auth/scopes.ts";
 import { UNQUESTIONED } from "../../../src/auth/token-recheck.ts";
 import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
-import { DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS } from "../../../src/edge/endpoint/limits.ts";
+import { DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS, UNFINISHED_PAUSE } from "../../../src/edge/endpoint/limits.ts";
 import { SstpEndpoint } from "../../../src/edge/endpoint/sstp-endpoint.ts";
 import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
 import {
@@ -274,6 +274,40 @@ describe("the output of an endpoint", () => {
     assert.deepEqual(line.endpoint.peek(), { kind: "ended", reason: "DeviceGone" });
   });
 });
+
+describe("a device with a long message that has begun", () => {
+  it("is not read while its principal has too much in other connections, and goes on when they have finished", async (t) => {
+    const lines = [new Line(t), new Line(t), new Line(t)];
+    const part = new Uint8Array(MESSAGE_LIMIT - 1);
+    const begin = async (line: Line) => {
+      await line.connected();
+      const session = line.device.open(open);
+      line.say();
+      await line.settle();
+      line.questions.open[0]?.resolve([]);
+      await line.settle();
+      line.device.beginMessage(session);
+      line.device.data(session, part);
+      const writes = line.device.output(0).map((block) => line.endpoint.write(block));
+      return { session, written: Promise.all(writes).then(() => true) };
+    };
+    const begun = [];
+    for (const line of lines) begun.push(await begin(line));
+    const [first, second, third] = begun.map(({ written }) => written);
+    const read = (written: Promise<boolean> | undefined) => Promise.race([written, tick(UNFINISHED_PAUSE)]);
+    assert.equal(await read(first), true);
+    assert.equal(await read(second), true);
+    assert.equal(await read(third), undefined);
+    lines[0]?.endpoint.close();
+    assert.equal(await read(third), true);
+  });
+});
+
+/** Lets time pass, and what was waiting for it run. */
+async function tick(milliseconds: number): Promise<undefined> {
+  mock.timers.tick(milliseconds);
+  for (let i = 0; i < 50; i += 1) await Promise.resolve();
+}
 
 describe("decisions on sessions", () => {
   it("may arrive in any order", async (t) => {

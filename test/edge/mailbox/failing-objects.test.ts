@@ -8,6 +8,7 @@ import {
   LEAST_PIECE,
   SETTLE_PAUSE,
   SIGN_TIMEOUT,
+  UNASKED_PAUSE,
   UNRESERVED,
   WATCH_INTERVAL,
 } from "../../../src/edge/mailbox/limits.ts";
@@ -116,7 +117,7 @@ describe("an account far from its limit", () => {
     assert.deepEqual((await driven.mailbox.append(messageOf("dora", 1000))).refusals, []);
     assert.equal(meter.calls, 2);
     meter.manner = "answers";
-    await driven.letPass(SETTLE_PAUSE);
+    await driven.letPass(UNASKED_PAUSE);
     assert.deepEqual([meter.calls, meter.account.total], [3, LEAST_PIECE]);
   });
 
@@ -230,7 +231,7 @@ it("an alarm that is set sooner while another call looks up the alarm stays so",
   const attached = driven.mailbox.attach();
   await driven.mailbox.append(messageOf("jan", 1000));
   await attached;
-  assert.equal(driven.alarmAt, Date.now() + SETTLE_PAUSE);
+  assert.equal(driven.alarmAt, Date.now() + UNASKED_PAUSE);
 });
 
 it("a sender that was suspended while a consumer drained is told of room when the consumer leaves", async (t) => {
@@ -263,4 +264,21 @@ it("a former consumer that does not answer does not keep the mailbox from the ot
   await mailbox.detach(generations.at(-1) ?? 0);
   await driven.letPass(SIGN_TIMEOUT + 2 * CALL_LOOK);
   assert.deepEqual([driven.tunnel("second").recalls, driven.tunnel("first").recalls], [1, 1]);
+});
+
+describe("messages with flag D", () => {
+  it("leave nothing in the memory of the mailbox while their reader hangs, or when there is none", async (t) => {
+    const { mailbox, tunnel } = drive(t);
+    const toNobody = messageOf("alice", 1000);
+    assert.deepEqual(await mailbox.pass(toNobody), []);
+    assert.equal(toNobody.octets.length, 0);
+
+    const { generation } = await mailbox.attach();
+    await mailbox.ready("reader", generation);
+    tunnel("reader").deliver = () => new Promise(() => undefined);
+    const toSomebody = messageOf("alice", 1000);
+    void mailbox.pass(toSomebody);
+    await new Promise(setImmediate);
+    assert.equal(toSomebody.octets.length, 0);
+  });
 });

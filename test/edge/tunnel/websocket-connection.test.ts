@@ -24,7 +24,8 @@ function started({ connected = true, slow = false } = {}) {
   });
   const hear = async (word: string | ArrayBuffer, times: number) => {
     for (let time = 0; time < times && seen.ended === ""; time += 1) {
-      const heard = connection.hear(word);
+      // The connection frees what it has processed.
+      const heard = connection.hear(typeof word === "string" ? word : word.slice());
       if (!slow) await heard;
     }
   };
