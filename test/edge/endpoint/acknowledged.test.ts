@@ -114,7 +114,9 @@ class World {
     this.device.connect(EDGE);
   }
 
-  #take(at: number, bundle: MessageBatch, volatile = false): Promise<Refusal[]> {
+  #take(at: number, given: MessageBatch, volatile = false): Promise<Refusal[]> {
+    // A call copies its arguments.
+    const bundle = structuredClone(given);
     return new Promise((resolve, reject) => {
       this.calls[at]?.push((outcome) => {
         const mails = unpack(bundle);
