@@ -125,11 +125,12 @@ export const UNRESERVED = RESERVE.octets;
 export const SETTLE_PAUSE = 10_000;
 
 /**
- * When the account of a sender is asked for first messages that were stored without asking it. By then most recipients
- * that are there have fetched theirs. It is soon, because the runtime keeps an object for ten seconds after its last
- * event: with {@link SETTLE_PAUSE} every new mailbox would take its 350 KB for twenty seconds.
+ * When a new mailbox asks the accounts of the senders of its first messages, which were stored without asking. By then
+ * most recipients that are there have fetched theirs. It is soon, because the runtime keeps an object for ten seconds after
+ * its last event: with {@link SETTLE_PAUSE} every new mailbox would take its 350 KB for twenty seconds. A mailbox that is
+ * in use asks after SETTLE_PAUSE, since each alarm is a write to its disk.
  */
-export const UNASKED_PAUSE = 2000;
+export const NEW_PAUSE = 2000;
 
 /** Accounts that are asked at a time when reservations are adjusted. Each may have to be woken. */
 export const SETTLE_CALLS = 32;

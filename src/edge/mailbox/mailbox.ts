@@ -80,12 +80,12 @@ import {
   FULL_PAUSE,
   HUNG_TIME,
   LEAST_PIECE,
+  NEW_PAUSE,
   RETRY_PAUSES,
   ROOM_RETRY,
   SETTLE_CALLS,
   SETTLE_PAUSE,
   SIGN_TIMEOUT,
-  UNASKED_PAUSE,
   UNRESERVED,
   WATCH_INTERVAL,
 } from "./limits.ts";
@@ -139,6 +139,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   #entered: boolean;
   #entering: Promise<void> | undefined;
   #leaving: Promise<unknown> | undefined;
+  /** This instance has entered it, and has not yet asked the accounts of its first senders. */
+  #isNew = false;
   /** The highest number that a deleted mailbox has used, according to the directory. */
   #used = 0;
   /** When the alarm is set for, as far as this instance knows. */
@@ -286,7 +288,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     if (covers && this.#reservations.of(sender) < unasked) {
       if (!this.#unasked.has(sender)) accounts.storedUnasked(sender, now);
       this.#unasked.add(sender);
-      this.#alarmBy(now + UNASKED_PAUSE);
+      this.#alarmBy(now + (this.#isNew ? NEW_PAUSE : SETTLE_PAUSE));
     }
     return covers;
   }
@@ -653,6 +655,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 
   override async alarm(): Promise<void> {
     this.#alarmAt = undefined;
+    this.#isNew = false;
     // For the release that can read it.
     if (this.#newer !== undefined) return this.ctx.storage.setAlarm(Date.now() + CONSUMER_CHECK);
     this.#cut();
@@ -753,6 +756,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#used = entered.value ?? 0;
     this.#store.setFact("entered", stamp);
     this.#entered = true;
+    this.#isNew = true;
   }
 
   get #directory() {
