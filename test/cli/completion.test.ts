@@ -90,6 +90,8 @@ async function place(context: TestContext, shell: Shell) {
 const LINES: readonly (readonly [line: string, candidates: readonly string[]])[] = [
   ["grooveway s", ["send", "start"]],
   ["grooveway help ma", ["mailbox"]],
+  ["grooveway expose --so", ["--socks"]],
+  ["grooveway forward --s", ["--socks", "--stdio"]],
   ["grooveway send --tr", ["--transport"]],
   ["grooveway send --transport k", ["keepalive"]],
   ["grooveway send --edge ", []],

@@ -16,7 +16,9 @@ import {
   endpointText,
   parseListener,
   parseServiceAddress,
+  parseSocksAddress,
   type ServiceAddress,
+  serviceText,
 } from "../streams/stream-address.ts";
 import { tell, withStreamDevice } from "../streams/stream-device.ts";
 
@@ -29,6 +31,7 @@ const CONNECTIONS = 1024;
 
 export const forwardCommand: Command = {
   help: `Usage: grooveway forward [options] [BIND:]PORT ADDRESS:NAME...
+       grooveway forward [options] --socks [BIND:]PORT ADDRESS...
        grooveway forward [options] --stdio ADDRESS:NAME
 
 Listens on a port of this machine, and connects each program that comes to the service NAME that the device ADDRESS
@@ -36,20 +39,26 @@ exposes. Several pairs are possible; unix:PATH listens on a unix socket, which o
 the loss of the network, for as long as the exposing device says. The key of a device is pinned when it is first dialed.
 
 ${CONNECTION_HELP}
+  --socks               with an ADDRESS without NAME, listen for SOCKS 5: programs reach what that device lists with
+                        grooveway expose --socks
   --stdio               connect standard input and output, as ProxyCommand of ssh
 
 Example: grooveway forward --edge https://edge.example.com --as alice/laptop 2222 office/desk:ssh
+         grooveway forward --as alice/laptop --socks 1080 office/desk
+         curl --socks5-hostname 127.0.0.1:1080 https://git.example.com
          ssh -o ProxyCommand="grooveway forward --stdio office/desk:ssh" office`,
 
   async run(args) {
     const { values, positionals } = parse("forward", args, {
       ...CONNECTION_OPTIONS,
+      socks: { type: "boolean", default: false },
       stdio: { type: "boolean", default: false },
     });
     if (values.stdio) {
       const [text, ...more] = positionals;
-      if (text === undefined || more.length > 0) throw usage("forward", "--stdio takes one ADDRESS:NAME");
-      const target = targetOf(text);
+      if (text === undefined || more.length > 0 || values.socks)
+        throw usage("forward", "--stdio takes one ADDRESS:NAME");
+      const target = targetOf(text, parseServiceAddress);
       const interrupted = untilInterrupted();
       const options = deviceOptions("forward", values);
       return withStreamDevice({ options, interrupted, isEndless: false }, async ({ device, signal }) => {
@@ -57,7 +66,7 @@ Example: grooveway forward --edge https://edge.example.com --as alice/laptop 222
         return EXIT_CODES.Done.status;
       });
     }
-    const pairs = pairsOf(positionals);
+    const pairs = pairsOf(positionals, values.socks ? parseSocksAddress : parseServiceAddress);
     const options = deviceOptions("forward", values);
     const interrupted = untilInterrupted();
     // A port that is taken is told before anything else, and programs may come while the edge is away.
@@ -66,8 +75,7 @@ Example: grooveway forward --edge https://edge.example.com --as alice/laptop 222
     const servers = await Promise.all(pairs.map(([at, target]) => listen(at, (socket) => take(socket, target))));
     for (const [index, server] of servers.entries()) {
       const [at, target] = pairs[index] as (typeof pairs)[number];
-      const { address, service } = target;
-      console.log(visible(`${endpointText(boundTo(server, at))} is ${address}:${service}`));
+      console.log(visible(`${endpointText(boundTo(server, at))} is ${serviceText(target)}`));
     }
     try {
       return await withStreamDevice({ options, interrupted, isEndless: true }, async ({ device, signal }) => {
@@ -82,21 +90,26 @@ Example: grooveway forward --edge https://edge.example.com --as alice/laptop 222
   },
 };
 
-function targetOf(text: string): ServiceAddress {
-  const parsed = parseServiceAddress(text);
+type ParseTarget = typeof parseServiceAddress;
+
+function targetOf(text: string, parseTarget: ParseTarget): ServiceAddress {
+  const parsed = parseTarget(text);
   if (!parsed.ok) throw usage("forward", parsed.problems);
   return parsed.value;
 }
 
-function pairsOf(positionals: readonly string[]): (readonly [Endpoint, ServiceAddress])[] {
+function pairsOf(positionals: readonly string[], parseTarget: ParseTarget): (readonly [Endpoint, ServiceAddress])[] {
   if (positionals.length === 0 || positionals.length % 2 !== 0) {
-    throw usage("forward", "give pairs of a port and a service, such as 2222 office/desk:ssh");
+    throw usage(
+      "forward",
+      "give pairs of a port and a service, such as 2222 office/desk:ssh, or with --socks 1080 office/desk",
+    );
   }
   const pairs: (readonly [Endpoint, ServiceAddress])[] = [];
   for (let at = 0; at < positionals.length; at += 2) {
     const listener = parseListener(positionals[at] ?? "");
     if (!listener.ok) throw usage("forward", listener.problems);
-    pairs.push([listener.value, targetOf(positionals[at + 1] ?? "")]);
+    pairs.push([listener.value, targetOf(positionals[at + 1] ?? "", parseTarget)]);
   }
   return pairs;
 }
@@ -177,12 +190,15 @@ async function dial(device: Device, { address, service }: ServiceAddress, signal
   } catch (error) {
     if (!late.aborted) throw error;
     if (!isConnected) throw notConnected({ address, service });
-    throw new DeviceError("ConnectFailed", `${address}:${service}: ${address} has not answered: try again later`);
+    throw new DeviceError(
+      "ConnectFailed",
+      `${serviceText({ address, service })}: ${address} has not answered: try again later`,
+    );
   }
 }
 
-function notConnected({ address, service }: ServiceAddress): DeviceError {
-  const text = `${address}:${service}: this device is not connected to its edge: try again when it is`;
+function notConnected(target: ServiceAddress): DeviceError {
+  const text = `${serviceText(target)}: this device is not connected to its edge: try again when it is`;
   return new DeviceError("ConnectFailed", text);
 }
 

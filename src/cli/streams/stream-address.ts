@@ -20,6 +20,9 @@ export interface ServiceAddress {
 /** The service that lists what a device exposes. No exposed service can have this name. */
 export const LISTING = "?";
 
+/** The service that connects to what a device exposes by SOCKS. Again, no exposed service can have this name. */
+export const SOCKS = "?socks";
+
 const UNIX = "unix:";
 
 /** Whether a text can name an exposed service: it is safe in a shell and in an address. */
@@ -38,6 +41,19 @@ export function parseServiceAddress(text: string): Result<ServiceAddress, string
   const address = name.slice(0, colon) + (relay === undefined ? "" : `@${relay}`);
   const parsed = parseAddress(address);
   return parsed.ok ? { ok: true, value: { address, service } } : wrong(parsed.problems);
+}
+
+/** Parses `identity[/device][@relay]` as the address of what it exposes by SOCKS, or else as `parseServiceAddress`. */
+export function parseSocksAddress(text: string): Result<ServiceAddress, string> {
+  const [name = ""] = text.split("@");
+  if (name.includes(":")) return parseServiceAddress(text);
+  const parsed = parseAddress(text);
+  return parsed.ok ? { ok: true, value: { address: text, service: SOCKS } } : wrong(parsed.problems);
+}
+
+/** A service as text. */
+export function serviceText({ address, service }: ServiceAddress): string {
+  return service === SOCKS ? `SOCKS at ${address}` : `${address}:${service}`;
 }
 
 /** Parses `NAME=HOST:PORT` or `NAME=unix:PATH`. */

@@ -6,6 +6,9 @@ import {
   parseExposed,
   parseListener,
   parseServiceAddress,
+  parseSocksAddress,
+  SOCKS,
+  serviceText,
 } from "../../../src/cli/streams/stream-address.ts";
 
 describe("ADDRESS:NAME", () => {
@@ -29,6 +32,23 @@ describe("ADDRESS:NAME", () => {
   ]) {
     it(`refuses ${text}`, () => assert.equal(parseServiceAddress(text).ok, false));
   }
+});
+
+describe("ADDRESS with --socks", () => {
+  for (const [text, address, service] of [
+    ["office/desk", "office/desk", SOCKS],
+    ["office/desk@relay.example.com:2493", "office/desk@relay.example.com:2493", SOCKS],
+    ["office/desk:ssh", "office/desk", "ssh"],
+  ] as const) {
+    it(`reads ${text}`, () => assert.deepEqual(parseSocksAddress(text), { ok: true, value: { address, service } }));
+  }
+
+  it("is no service by another name", () => {
+    assert.equal(serviceText({ address: "office/desk", service: SOCKS }), "SOCKS at office/desk");
+    assert.equal(serviceText({ address: "office/desk", service: "ssh" }), "office/desk:ssh");
+    for (const text of ["", "office:?socks", "a/b/c"]) assert.equal(parseSocksAddress(text).ok, false, text);
+    assert.equal(parseExposed(`${SOCKS}=127.0.0.1:22`).ok, false);
+  });
 });
 
 describe("NAME=HOST:PORT", () => {
