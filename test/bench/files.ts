@@ -130,7 +130,7 @@ class Bench {
         "bare platform: 1 MiB bodies into the rows of an object, read and removed by a second client, sha256 at both ends. It writes no file.",
         "to disk: the second client also writes a file, syncs and acknowledges each part, and hashes what it reads back. A row is removed when it is acknowledged.",
         "the same hops: as to disk, and the file is one body, which the sender's object cuts into rows: what a transfer by LongLived must do, without a protocol.",
-        this.#processorNote(bytes),
+        this.#processorNote("100 MB", bytes / 1e8),
         this.#memoryNote(),
       ],
     };
@@ -191,6 +191,7 @@ class Bench {
         `the disk alone: create, write, fsync and rename, ${WHOLE_AT_ONCE} at a time on ${THREADS} threads, by a program that does nothing else.`,
         "as recv has to use it: set the time, read back, link instead of rename, sync both folders and a log of what is finished. No network.",
         "platform: 64 files in a body, through an object for each end and the rows of a third, to a program that writes them as recv has to and acknowledges. Its programs run already.",
+        this.#processorNote("1,000 files", count / 1000),
         this.#memoryNote(),
       ],
     };
@@ -280,15 +281,16 @@ class Bench {
     };
   }
 
-  #processorNote(bytes: number): string {
+  /** @param amount what a round carries, in units of `what` */
+  #processorNote(what: string, amount: number): string {
     const all = [...this.#used].map(([contender, used]) => {
       const rounds = used.get("rounds") ?? 1;
       const each = [...used].filter(([name]) => name !== "rounds");
-      const per = each.map(([name, seconds]) => `${name} ${short((seconds * 1e8) / bytes / rounds)}`);
+      const per = each.map(([name, seconds]) => `${name} ${short(seconds / amount / rounds)}`);
       return `${contender}: ${per.join(", ")}`;
     });
     this.#used.clear();
-    return `seconds of CPU time for 100 MB: ${all.join("; ")}`;
+    return `seconds of CPU time for ${what}: ${all.join("; ")}`;
   }
 
   #remember(commands: Readonly<Record<string, ChildProcess>>): void {
