@@ -126,7 +126,8 @@ const DIRECTORY = fs.constants.O_DIRECTORY ?? 0;
 /** Errors from systems that cannot sync folders. There, names are durable without. */
 const NO_FOLDER_SYNC = new Set(["EINVAL", "EPERM", "EISDIR", "ENOTSUP", "EBADF", "EACCES"]);
 
-type Callback<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
+/** What functions of node:fs call with their outcome. */
+export type Callback<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
 
 /**
  * Calls a function of node:fs that takes a callback. node:fs/promises costs three times as much, which shows with ten
@@ -144,6 +145,15 @@ function run(start: (callback: fs.NoParamCallback) => void): Promise<void> {
   });
 }
 
+/** Calls a function of node:fs that does not wait for the disk. A thread for it would cost several times as much. */
+function at<T>(use: () => T): Promise<T> {
+  try {
+    return Promise.resolve(use());
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}
+
 function open(path: string, flags: number, mode?: number): Promise<number> {
   return call((done) => fs.open(path, flags, mode, done));
 }
@@ -157,6 +167,12 @@ function entryOf(stats: fs.BigIntStats): Entry {
     modified: Number(stats.mtimeMs),
   };
 }
+
+/**
+ * Reads of at most this many bytes are done at once: nearly all of them read back what was just written, which is in
+ * memory. Longer ones would hold up everything else.
+ */
+const SMALL_READ = 16 * 1024;
 
 /** A descriptor that no file has: using it gives EBADF. */
 const CLOSED = 0x7fffffff;
@@ -177,6 +193,7 @@ class NodeFile implements OpenFile {
   }
 
   read(into: Uint8Array, position: number): Promise<number> {
+    if (into.length <= SMALL_READ) return at(() => fs.readSync(this.#fd, into, 0, into.length, position));
     return call((done) => fs.read(this.#fd, into, 0, into.length, position, done));
   }
 
@@ -209,7 +226,7 @@ class NodeFile implements OpenFile {
     const fd = this.#fd;
     // The system may reuse the descriptor for another file.
     this.#fd = CLOSED;
-    return run((done) => fs.close(fd, done));
+    return at(() => fs.closeSync(fd));
   }
 }
 
