@@ -28,7 +28,7 @@ import {
   wholeMessage,
 } from "../../transfer/index.ts";
 import { CommandError } from "../command-error.ts";
-import { cannotRead, type FileToSend, openToSend, type SourceFile } from "./files-to-send.ts";
+import { cannotRead, DiskPace, type FileToSend, openToSend, type SourceFile } from "./files-to-send.ts";
 import type { Claim, SendJournal } from "./send-journal.ts";
 
 /** Unacknowledged bytes in flight: about a second at 100 Mbit/s, and a bound on memory. */
@@ -104,6 +104,7 @@ export class FileSender {
   readonly #messages = new Semaphore(AHEAD_MESSAGES);
   readonly #files = new Semaphore(OPEN_FILES);
   readonly #inParts = new Semaphore(1);
+  readonly #pace = new DiskPace();
   /** Transfers in parts that have begun and are not stored, and whether a repeated run can resume them. */
   readonly #unfinished = new Map<string, boolean>();
   readonly #withdraw = new AbortController();
@@ -180,7 +181,7 @@ export class FileSender {
   }
 
   async #queueFile(file: FileToSend, isFresh: boolean): Promise<Queued> {
-    const { file: source, found } = await openToSend(file);
+    const { file: source, found } = await openToSend(file, this.#pace);
     try {
       const claim = await this.#claim(file, found, isFresh);
       for (const transfer of claim.superseded) this.#cancelAside(transfer, "Superseded");
@@ -192,7 +193,7 @@ export class FileSender {
         size: found.size,
       };
       const queued = await this.#queue(attributes, claim, piecesOfFile(source, found.size));
-      const now = await source.stat();
+      const now = source.stat();
       const isChanged = now.mtimeMs !== found.mtimeMs || now.size !== found.size;
       return { ...queued, file: { ...queued.file, isChanged } };
     } catch (error) {
@@ -201,7 +202,7 @@ export class FileSender {
       this.#cancelAside(error.transfer, "Superseded");
       return await this.#queueFile(file, true);
     } finally {
-      await source.close();
+      source.close();
     }
   }
 
@@ -391,12 +392,19 @@ async function* piecesOfFile(file: SourceFile, size: number): AsyncGenerator<Buf
         piece.copy(longer);
         piece = longer;
       }
-      const bytesRead = await file
-        .read(piece, filled, piece.length - filled, position)
-        .catch((cause: unknown) => Promise.reject(new ReadFailure("a file cannot be read", { cause })));
-      if (bytesRead === 0) break;
-      filled += bytesRead;
-      position += bytesRead;
+      const most = piece.length - filled;
+      let isAtEnd: boolean;
+      try {
+        const bytesRead = await file.read(piece, filled, most, position);
+        filled += bytesRead;
+        position += bytesRead;
+        // Only another read finds the end for certain. But a read that stops short at the size that the file had and
+        // has is enough: this saves every second read of a small file.
+        isAtEnd = bytesRead === 0 || (bytesRead < most && position === size && file.stat().size === size);
+      } catch (cause) {
+        throw new ReadFailure("a file cannot be read", { cause });
+      }
+      if (isAtEnd) break;
     }
     if (filled > 0) yield piece.subarray(0, filled);
     if (filled < PART_BYTES) return;

@@ -12,7 +12,7 @@ import { readdir, realpath } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import { visible } from "../../lib/printable.ts";
 import { CommandError } from "../command-error.ts";
-import { call } from "./file-system.ts";
+import { type Callback, call } from "./file-system.ts";
 
 /** A regular file to send. */
 export interface FileToSend {
@@ -110,25 +110,62 @@ function joined(folder: Buffer, entry: Buffer): Buffer {
   return folder.at(-1) === SLASH[0] ? Buffer.concat([folder, entry]) : Buffer.concat([folder, SLASH, entry]);
 }
 
-/** A file open for reading. */
+/** Milliseconds that a call takes at most when what it needs is in memory, on a slow processor. */
+const AT_ONCE = 0.25;
+
+/** Calls made on threads after one that took longer: few if it was chance, and most of all calls if the disk is slow. */
+const ON_THREADS = 32;
+
+/** The longest read that may be done at once: copying it takes a few microseconds. */
+const SMALL_READ = 64 * 1024;
+
+/**
+ * Decides whether the disk is asked at once or on a thread. What is in memory takes microseconds, and waking a thread
+ * several times as much, which shows with ten thousand small files. What is not takes milliseconds, and would hold up
+ * everything else.
+ */
+export class DiskPace {
+  /** Calls still to be made on threads. */
+  #onThreads = 0;
+
+  /** Calls a function of node:fs, in one of its forms. */
+  async call<T>(atOnce: () => T, onThread: (callback: Callback<T>) => void): Promise<T> {
+    if (this.#onThreads > 0) {
+      this.#onThreads -= 1;
+      return call(onThread);
+    }
+    const began = performance.now();
+    try {
+      return atOnce();
+    } finally {
+      if (performance.now() - began > AT_ONCE) this.#onThreads = ON_THREADS;
+    }
+  }
+}
+
+/** A file open for reading. What its status and its end need is in memory while it is open. */
 export class SourceFile {
   readonly fd: number;
+  readonly #pace: DiskPace;
 
-  constructor(fd: number) {
+  constructor(fd: number, pace: DiskPace) {
     this.fd = fd;
+    this.#pace = pace;
   }
 
   /** Reads up to a number of bytes at a position. Returns how many were read; 0 at the end. */
   read(into: Buffer, at: number, most: number, position: number): Promise<number> {
-    return call((done) => fs.read(this.fd, into, at, most, position, done));
+    const onThread = (done: Callback<number>) => fs.read(this.fd, into, at, most, position, done);
+    if (most > SMALL_READ) return call(onThread);
+    return this.#pace.call(() => fs.readSync(this.fd, into, at, most, position), onThread);
   }
 
-  stat(): Promise<Stats> {
-    return call((done) => fs.fstat(this.fd, done));
+  stat(): Stats {
+    return fs.fstatSync(this.fd);
   }
 
-  close(): Promise<void> {
-    return call((done) => fs.close(this.fd, (error) => done(error ?? null)));
+  close(): void {
+    fs.closeSync(this.fd);
   }
 }
 
@@ -146,33 +183,43 @@ const OPEN = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NON
  *
  * @throws CommandError CannotRead
  */
-export async function openToSend({ path, place }: Pick<FileToSend, "path" | "place">): Promise<OpenFile> {
+export async function openToSend(
+  { path, place }: Pick<FileToSend, "path" | "place">,
+  pace: DiskPace,
+): Promise<OpenFile> {
   const shown = visible(String(path));
   let file: SourceFile;
   try {
-    file = new SourceFile(await call((done) => fs.open(path, OPEN, done)));
+    const fd = await pace.call(
+      () => fs.openSync(path, OPEN),
+      (done) => fs.open(path, OPEN, done),
+    );
+    file = new SourceFile(fd, pace);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ELOOP") throw linkRefused(shown, path);
     throw cannotRead(shown, error);
   }
   try {
-    const found = await file.stat();
+    const found = file.stat();
     if (!found.isFile()) throw specialRefused(shown, found);
     if (place !== undefined && !(await liesAt(file, path, place))) {
       throw new CommandError("CannotRead", `${shown}, or a folder in its path, was moved while it was being sent`);
     }
     return { file, found };
   } catch (error) {
-    await file.close();
+    file.close();
     throw error instanceof CommandError ? error : cannotRead(shown, error);
   }
 }
 
 /** Linux reports the path of an open file. Elsewhere the path is resolved again, which misses only a double change. */
 async function liesAt({ fd }: SourceFile, path: Buffer, place: Buffer): Promise<boolean> {
-  const real = await call<Buffer>((done) => fs.readlink(`/proc/self/fd/${fd}`, "buffer", done)).catch(() =>
-    realpath(path, { encoding: "buffer" }),
-  );
+  let real: Buffer;
+  try {
+    real = readlinkSync(`/proc/self/fd/${fd}`, { encoding: "buffer" });
+  } catch {
+    real = await realpath(path, { encoding: "buffer" });
+  }
   return place.equals(real);
 }
 

@@ -16,7 +16,7 @@ import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { FileSender, type FileSenderOptions, type MessageSender } from "../../../src/cli/files/file-sender.ts";
-import { type FileToSend, filesAt } from "../../../src/cli/files/files-to-send.ts";
+import { type FileToSend, filesAt, SourceFile } from "../../../src/cli/files/files-to-send.ts";
 import type { Claim } from "../../../src/cli/files/send-journal.ts";
 import { decodeMessage, PART_BYTES, type TransferMessage } from "../../../src/transfer/index.ts";
 import { pattern } from "../../support/watch.ts";
@@ -127,6 +127,34 @@ describe("a file that changes while it is sent", () => {
     assert.equal(sent.bytes, 5 * PART_BYTES);
     assert.ok(relay.arrivals.files[0]?.bytes.equals(await readFile(file.path)));
     assert.equal(sent.isChanged, true);
+  });
+
+  it("is sent to its new end when it grows right after its only read", async (context) => {
+    const relay = new Relay();
+    const file = await fileOf(context, 1000);
+    const { read } = SourceFile.prototype;
+    let reads = 0;
+    context.mock.method(
+      SourceFile.prototype,
+      "read",
+      async function (this: SourceFile, ...what: Parameters<typeof read>) {
+        const count = await read.apply(this, what);
+        reads += 1;
+        if (reads === 1) appendFileSync(file.path, pattern(500, 2));
+        return count;
+      },
+    );
+    const sent = await senderTo(relay).send(file);
+    assert.equal(sent.bytes, 1500);
+    assert.ok(relay.arrivals.files[0]?.bytes.equals(await readFile(file.path)));
+    assert.equal(sent.isChanged, true);
+  });
+
+  it("is not looked at for its end when it still has its size after the only read", async (context) => {
+    const file = await fileOf(context, 1000);
+    const reads = context.mock.method(SourceFile.prototype, "read");
+    await senderTo(new Relay()).send(file);
+    assert.equal(reads.mock.callCount(), 1);
   });
 
   it("arrives as it was read when it shrinks", async (context) => {
