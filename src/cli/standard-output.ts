@@ -10,6 +10,7 @@ import { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isatty } from "node:tty";
 import { promisify } from "node:util";
+import { endOfTurn } from "../lib/runtime/timeout.ts";
 import { CommandError } from "./command-error.ts";
 
 const writeSome = promisify(write);
@@ -35,6 +36,8 @@ interface Sink {
 
 interface Job {
   readonly pieces: Iterable<Piece>;
+  /** It may be joined with those beside it: nothing depends on which of them were written when a write fails. */
+  readonly isReport: boolean;
   readonly resolve: () => void;
   readonly reject: (error: CommandError) => void;
 }
@@ -94,14 +97,21 @@ export class Output {
    * @throws CommandError OutputClosed if nobody reads, or CannotWrite. All later calls fail with the same error.
    */
   write(pieces: Iterable<Piece>): Promise<void> {
-    return this.#onlyReports ? Promise.reject(closed()) : this.report(pieces);
+    return this.#onlyReports ? Promise.reject(closed()) : this.#add(pieces, false);
   }
 
-  /** Like `write`, for lines that only say what was done: an output that looks closed accepts them as well. */
+  /**
+   * Like `write`, for lines that only say what was done: an output that looks closed accepts them as well. Those of one
+   * turn of the event loop are written together, since each write wakes the reader.
+   */
   report(pieces: Iterable<Piece>): Promise<void> {
+    return this.#add(pieces, true);
+  }
+
+  #add(pieces: Iterable<Piece>, isReport: boolean): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {
-      this.#queue.push({ pieces, resolve, reject });
+      this.#queue.push({ pieces, isReport, resolve, reject });
       if (!this.#working) void this.#work();
     });
   }
@@ -116,17 +126,18 @@ export class Output {
   async #work(): Promise<void> {
     this.#working = true;
     while (this.#queue.length > 0) {
+      if (this.#queue.every(({ isReport }) => isReport)) await endOfTurn();
       const jobs = this.#queue;
       this.#queue = [];
       let written = 0;
       try {
-        for (const { pieces } of jobs) {
-          for (const chunk of chunks(pieces)) {
+        for (const group of groups(jobs)) {
+          for (const chunk of chunks(piecesOf(group))) {
             if (this.#failure !== undefined) throw this.#failure;
             await this.#sink.write(chunk);
             this.#hasWritten = !this.#onlyReports;
           }
-          written += 1;
+          written += group.length;
         }
       } catch (error) {
         this.#failure ??= failure(error);
@@ -144,6 +155,21 @@ export class Output {
     }
     this.#working = false;
   }
+}
+
+/** Groups consecutive reports. Anything else is alone. */
+function groups(jobs: readonly Job[]): readonly Job[][] {
+  const all: Job[][] = [];
+  for (const job of jobs) {
+    const last = all.at(-1);
+    if (job.isReport && last?.[0]?.isReport) last.push(job);
+    else all.push([job]);
+  }
+  return all;
+}
+
+function* piecesOf(jobs: readonly Job[]): Generator<Piece> {
+  for (const { pieces } of jobs) yield* pieces;
 }
 
 /** Joins small pieces and splits large ones. */

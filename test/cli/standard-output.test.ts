@@ -1,8 +1,9 @@
 /** Standard output that reports its failures. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { closeSync, constants, openSync } from "node:fs";
+import { closeSync, constants, openSync, readSync } from "node:fs";
 import { type FileHandle, open, readFile } from "node:fs/promises";
+import { Socket } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { promisify } from "node:util";
@@ -94,6 +95,19 @@ test("a disk with room for a part fails the write", async (context) => {
     await handle.close();
     await run("umount", [at]);
   }
+});
+
+test("reports of one turn reach a pipe in one write, and what is not a report in its own", async (context) => {
+  const { reader, writer } = await pipe(context);
+  context.after(() => closeSync(reader));
+  const writes = context.mock.method(Socket.prototype, "write");
+  const output = Output.open(writer);
+  await Promise.all([output.report(["a\n"]), output.report(["b\n"]), output.report(["c\n"])]);
+  assert.equal(writes.mock.callCount(), 1);
+  await Promise.all([output.report(["d\n"]), output.write(["e\n"]), output.write(["f\n"]), output.report(["g\n"])]);
+  assert.equal(writes.mock.callCount(), 5);
+  const room = Buffer.alloc(100);
+  assert.equal(room.toString("utf8", 0, readSync(reader, room)), "a\nb\nc\nd\ne\nf\ng\n");
 });
 
 test("a pipe whose reader is gone fails with OutputClosed", async (context) => {
