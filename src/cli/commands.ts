@@ -44,6 +44,10 @@ export const COMMANDS: Readonly<Record<string, ListedCommand>> = {
     summary: "make services of other devices available on this machine",
     load: async () => (await import("./commands/forward.ts")).forwardCommand,
   },
+  connect: {
+    summary: "expose and forward what a file lists, and follow its changes",
+    load: async () => (await import("./commands/connect.ts")).connectCommand,
+  },
   ls: {
     summary: "list the services that a device exposes",
     load: async () => (await import("./commands/ls.ts")).lsCommand,

@@ -34,6 +34,7 @@ describe("the syntax of a command, from its help text", () => {
     assert.deepEqual(takes, [
       ["start", 0],
       ["send", 1],
+      ["connect", 0],
     ]);
   });
 

@@ -1,16 +1,11 @@
 /** `grooveway forward`: makes services of other devices available on this machine. */
 import { once } from "node:events";
-import { createServer, type Server, type Socket } from "node:net";
-import { type Device, DeviceError, type DeviceStream } from "../../device/index.ts";
-import { visible } from "../../lib/printable.ts";
-import { within } from "../../lib/runtime/timeout.ts";
-import { CommandError } from "../command-error.ts";
+import type { DeviceStream } from "../../device/index.ts";
 import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "../device-options.ts";
 import { EXIT_CODES } from "../exit-codes.ts";
-import { codeOf } from "../files/file-system.ts";
 import { untilInterrupted } from "../interrupt.ts";
 import { type Command, parse, usage } from "../parse-arguments.ts";
-import { bridge } from "../streams/bridge.ts";
+import { Dialer, ForwardedPort } from "../streams/forwarded-port.ts";
 import {
   type Endpoint,
   endpointText,
@@ -20,14 +15,8 @@ import {
   type ServiceAddress,
   serviceText,
 } from "../streams/stream-address.ts";
-import { tell, withStreamDevice } from "../streams/stream-device.ts";
-
-/** How long a new connection waits for the other device, in milliseconds; and while this device is not connected. */
-const DIAL_TIMEOUT = 30_000;
-const OFFLINE_TIMEOUT = 4_000;
-
-/** Programs that are connected at a time: as many as a device has streams. */
-const CONNECTIONS = 1024;
+import { withStreamDevice } from "../streams/stream-device.ts";
+import { LOG_HELP, LOG_OPTIONS, StreamLog } from "../streams/stream-log.ts";
 
 export const forwardCommand: Command = {
   help: `Usage: grooveway forward [options] [BIND:]PORT ADDRESS:NAME...
@@ -42,6 +31,7 @@ ${CONNECTION_HELP}
   --socks               with an ADDRESS without NAME, listen for SOCKS 5: programs reach what that device lists with
                         grooveway expose --socks
   --stdio               connect standard input and output, as ProxyCommand of ssh
+${LOG_HELP}
 
 Example: grooveway forward --edge https://edge.example.com --as alice/laptop 2222 office/desk:ssh
          grooveway forward --as alice/laptop --socks 1080 office/desk
@@ -52,6 +42,7 @@ Example: grooveway forward --edge https://edge.example.com --as alice/laptop 222
     const { values, positionals } = parse("forward", args, {
       ...CONNECTION_OPTIONS,
       socks: { type: "boolean", default: false },
+      ...LOG_OPTIONS,
       stdio: { type: "boolean", default: false },
     });
     if (values.stdio) {
@@ -62,30 +53,35 @@ Example: grooveway forward --edge https://edge.example.com --as alice/laptop 222
       const interrupted = untilInterrupted();
       const options = deviceOptions("forward", values);
       return withStreamDevice({ options, interrupted, isEndless: false }, async ({ device, signal }) => {
-        await overStandardStreams(await dial(device, target, signal));
+        const dialer = new Dialer();
+        dialer.attach(device);
+        await overStandardStreams(await dialer.dial(target, signal));
         return EXIT_CODES.Done.status;
       });
     }
     const pairs = pairsOf(positionals, values.socks ? parseSocksAddress : parseServiceAddress);
     const options = deviceOptions("forward", values);
     const interrupted = untilInterrupted();
+    const dialer = new Dialer();
+    const log = new StreamLog(values);
     // A port that is taken is told before anything else, and programs may come while the edge is away.
-    const connected = Promise.withResolvers<(socket: Socket, target: ServiceAddress) => void>();
-    let take = (socket: Socket, target: ServiceAddress): void => void takeLater(socket, target, connected.promise);
-    const servers = await Promise.all(pairs.map(([at, target]) => listen(at, (socket) => take(socket, target))));
-    for (const [index, server] of servers.entries()) {
-      const [at, target] = pairs[index] as (typeof pairs)[number];
-      console.log(visible(`${endpointText(boundTo(server, at))} is ${serviceText(target)}`));
+    const ports = await Promise.all(pairs.map(([at, target]) => ForwardedPort.open({ at, target, dialer, log })));
+    const close = () => {
+      for (const port of ports) port.close();
+    };
+    void interrupted.then(close);
+    for (const { at, target } of ports) {
+      const [where, service] = [endpointText(at), serviceText(target)];
+      log.announce("forwarded", `${where} is ${service}`, { at: where, service });
     }
     try {
-      return await withStreamDevice({ options, interrupted, isEndless: true }, async ({ device, signal }) => {
-        take = (socket, target) => void forward(device, socket, target, signal);
-        connected.resolve(take);
+      return await withStreamDevice({ options, interrupted, isEndless: true, log }, async ({ device, signal }) => {
+        dialer.attach(device);
         if (!signal.aborted) await once(signal, "abort");
         return EXIT_CODES.Done.status;
       });
     } finally {
-      for (const server of servers) server.close();
+      close();
     }
   },
 };
@@ -112,98 +108,6 @@ function pairsOf(positionals: readonly string[], parseTarget: ParseTarget): (rea
     pairs.push([listener.value, targetOf(positionals[at + 1] ?? "", parseTarget)]);
   }
   return pairs;
-}
-
-/** @throws CommandError PortTaken, CannotListen */
-async function listen(at: Endpoint, take: (socket: Socket) => void): Promise<Server> {
-  // Nothing is read before the other device has accepted.
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, take);
-  server.maxConnections = CONNECTIONS;
-  // Only this user may use a unix socket.
-  const mask = process.umask(0o177);
-  try {
-    server.listen("path" in at ? { path: at.path } : { host: at.host, port: at.port });
-    await once(server, "listening");
-  } catch (error) {
-    const code = codeOf(error);
-    const where = visible(endpointText(at));
-    if (code === "EADDRINUSE")
-      throw new CommandError("PortTaken", `${where} is taken by another program: choose another`);
-    throw new CommandError("CannotListen", `cannot listen on ${where} (${code ?? error}): choose another`);
-  } finally {
-    process.umask(mask);
-  }
-  return server;
-}
-
-function boundTo(server: Server, at: Endpoint): Endpoint {
-  const bound = server.address();
-  return "path" in at || bound === null || typeof bound === "string" ? at : { host: at.host, port: bound.port };
-}
-
-/** Forwards a connection that came before this device was connected for the first time, or resets it. */
-async function takeLater(
-  socket: Socket,
-  target: ServiceAddress,
-  connected: Promise<(socket: Socket, target: ServiceAddress) => void>,
-): Promise<void> {
-  socket.on("error", () => undefined);
-  const take = await within(OFFLINE_TIMEOUT, connected);
-  if (take !== undefined) {
-    take.value(socket, target);
-    return;
-  }
-  tell(messageOf(notConnected(target)));
-  socket.resetAndDestroy();
-}
-
-async function forward(device: Device, socket: Socket, target: ServiceAddress, signal: AbortSignal): Promise<void> {
-  const gone = new AbortController();
-  const onGone = () => gone.abort();
-  socket.once("close", onGone);
-  socket.on("error", onGone);
-  let stream: DeviceStream;
-  try {
-    stream = await dial(device, target, AbortSignal.any([signal, gone.signal]));
-  } catch (error) {
-    if (!signal.aborted && !gone.signal.aborted) tell(messageOf(error));
-    socket.resetAndDestroy();
-    return;
-  }
-  await bridge(stream, socket);
-}
-
-/** @throws DeviceError */
-async function dial(device: Device, { address, service }: ServiceAddress, signal: AbortSignal): Promise<DeviceStream> {
-  const isConnected = device.isConnected;
-  const late = AbortSignal.timeout(isConnected ? DIAL_TIMEOUT : OFFLINE_TIMEOUT);
-  try {
-    // The signal ends with the dialing: the stream goes on.
-    const dialing = new AbortController();
-    const onAbort = () => dialing.abort();
-    for (const one of [signal, late]) one.addEventListener("abort", onAbort, { once: true });
-    try {
-      return await device.dial(address, service, { signal: dialing.signal });
-    } finally {
-      for (const one of [signal, late]) one.removeEventListener("abort", onAbort);
-    }
-  } catch (error) {
-    if (!late.aborted) throw error;
-    if (!isConnected) throw notConnected({ address, service });
-    throw new DeviceError(
-      "ConnectFailed",
-      `${serviceText({ address, service })}: ${address} has not answered: try again later`,
-    );
-  }
-}
-
-function notConnected(target: ServiceAddress): DeviceError {
-  const text = `${serviceText(target)}: this device is not connected to its edge: try again when it is`;
-  return new DeviceError("ConnectFailed", text);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof DeviceError ? `${error.message} [${error.code}]` : String(error);
 }
 
 /** Ends when the other device has ended its direction. What was read from standard input by then arrives. */

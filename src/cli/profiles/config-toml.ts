@@ -14,12 +14,12 @@
  *
  * @module
  */
-import { parse, stringify, TomlError } from "smol-toml";
+import { stringify } from "smol-toml";
 import { TRANSPORTS, type TransportName } from "../../device/index.ts";
 import { printable } from "../../lib/printable.ts";
 import type { Result } from "../../lib/result.ts";
-import { nearest } from "../../lib/spelling.ts";
 import { parseAddress } from "../../sstp/index.ts";
+import { type Path, type Report, readToml, type TextProblem, type TomlProblem, tableAt, textAt } from "../toml.ts";
 
 /** An edge, and what is for this edge alone. */
 export interface ProfileEdge {
@@ -41,15 +41,6 @@ export interface Profile {
 /** Profiles by name. */
 export type Profiles = ReadonlyMap<string, Profile>;
 
-export interface ConfigProblem {
-  /** Counted from 1; undefined if the problem is in no line. */
-  readonly line: number | undefined;
-  /** A sentence without its full stop. */
-  readonly problem: string;
-  /** What to do. */
-  readonly cure: string;
-}
-
 /** Arrays and inline tables are nested no deeper than `profiles = {a = {edges = [{url = ""}]}}`. */
 const DEPTH = 8;
 
@@ -58,21 +49,8 @@ const HEADER = `# Profiles of grooveway. Tokens are as good as passwords: keep t
 `;
 
 /** Parses the text of config.toml. */
-export function parseConfig(text: string): Result<Profiles, ConfigProblem> {
-  let document: unknown;
-  try {
-    document = parse(text, { maxDepth: DEPTH });
-  } catch (error) {
-    if (!(error instanceof TomlError)) throw error;
-    const { line } = error;
-    return { ok: false, problems: { line, problem: `it is not TOML${reasonOf(error)}`, cure: "correct the line" } };
-  }
-  const findings: Finding[] = [];
-  const profiles = profilesOf(document, (finding) => findings.push(finding));
-  const [first] = findings;
-  if (first === undefined) return { ok: true, value: profiles };
-  const { path, problem, cure } = first;
-  return { ok: false, problems: { line: lineOf(text, path), problem, cure } };
+export function parseConfig(text: string): Result<Profiles, TomlProblem> {
+  return readToml(text, DEPTH, profilesOf);
 }
 
 /** Formats profiles as the text of config.toml. */
@@ -102,21 +80,6 @@ export function edgeUrl(text: string): string | undefined {
 /** Reports whether a text has only the characters of a token [RFC 6750 2.1]. */
 export function isToken(text: string): boolean {
   return /^[\w.~+/-]+=*$/.test(text);
-}
-
-/** Where something is in the document: keys, and indices of arrays. */
-type Path = readonly (string | number)[];
-
-interface Finding extends Omit<ConfigProblem, "line"> {
-  readonly path: Path;
-}
-
-type Report = (finding: Finding) => void;
-
-/** The first line of a TomlError says what is wrong. The rest quotes the document, which may contain a token. */
-function reasonOf({ message }: TomlError): string {
-  const [, reason = ""] = /^Invalid TOML document: ([a-z][a-z ,.:'-]*)$/m.exec(message) ?? [];
-  return reason === "" ? "" : ` (${reason})`;
 }
 
 function profilesOf(document: unknown, report: Report): Profiles {
@@ -177,51 +140,6 @@ function profileEdgeOf(value: unknown, path: Path, report: Report): ProfileEdge 
   };
 }
 
-/**
- * Checks that a value is a table.
- *
- * @param keys the known keys; undefined if any will do
- */
-function tableAt(
-  value: unknown,
-  path: Path,
-  keys: readonly string[] | undefined,
-  report: Report,
-): Readonly<Record<string, unknown>> {
-  if (typeof value !== "object" || value === null || Array.isArray(value) || value instanceof Date) {
-    const named = printable(String(path.findLast((part) => typeof part === "string")));
-    report({ path, problem: `${named} is not a table`, cure: "write a table there, or remove it" });
-    return {};
-  }
-  for (const key of keys === undefined ? [] : Object.keys(value)) {
-    if (keys?.includes(key)) continue;
-    const meant = nearest(key, keys ?? []);
-    const cure = meant === undefined ? `remove it; known here: ${keys?.join(", ")}` : `did you mean ${meant}?`;
-    report({ path: [...path, key], problem: `the key ${printable(key)} is unknown`, cure });
-  }
-  return value as Readonly<Record<string, unknown>>;
-}
-
-/** What is wrong with a text, and the cure; undefined if nothing is. */
-type TextProblem = readonly [problem: string, cure: string] | undefined;
-
-function textAt(
-  table: Readonly<Record<string, unknown>>,
-  path: Path,
-  key: string,
-  problemOf: (text: string) => TextProblem,
-  report: Report,
-): string | undefined {
-  if (!Object.hasOwn(table, key)) return undefined;
-  const value = table[key];
-  const found: TextProblem =
-    typeof value === "string" ? problemOf(value) : ["is not a string", "put it in quotation marks"];
-  if (typeof value === "string" && found === undefined) return value;
-  const [problem, cure] = found ?? ["", ""];
-  report({ path: [...path, key], problem: `${key} ${problem}`, cure });
-  return undefined;
-}
-
 function addressProblem(text: string): TextProblem {
   const parsed = parseAddress(text);
   if (!parsed.ok) return ["is no address", parsed.problems];
@@ -248,46 +166,4 @@ function tokenProblem(text: string): TextProblem {
 function pathProblem(text: string): TextProblem {
   // Commands run in any folder.
   return /^(?:\/|\\\\|[A-Za-z]:[\\/])/.test(text) ? undefined : ["is not an absolute path", "write the whole path"];
-}
-
-/**
- * Returns the line in which something is, or ends: the first one up to which the document has it. The parser gives no
- * positions, so it is searched by halves.
- */
-function lineOf(text: string, path: Path): number | undefined {
-  const lines = text.split("\n");
-  /** Undefined where the text ends within a value of several lines. */
-  const hasUpTo = (line: number) => {
-    const document = parsed(`${lines.slice(0, line).join("\n")}\n`);
-    return document === undefined ? undefined : has(document, path);
-  };
-  if (hasUpTo(lines.length) !== true) return undefined;
-  let found = lines.length;
-  for (let [before, after] = [0, lines.length]; after - before > 1; ) {
-    const middle = Math.floor((before + after) / 2);
-    let line = middle;
-    let isThere = hasUpTo(line);
-    while (isThere === undefined && line + 1 < after) {
-      line += 1;
-      isThere = hasUpTo(line);
-    }
-    if (isThere === false) before = line;
-    else after = middle;
-    if (isThere === true) found = line;
-  }
-  return found;
-}
-
-function parsed(text: string): unknown {
-  try {
-    return parse(text, { maxDepth: DEPTH });
-  } catch {
-    return undefined;
-  }
-}
-
-function has(value: unknown, [key, ...others]: Path): boolean {
-  if (key === undefined) return value !== undefined;
-  if (typeof value !== "object" || value === null || !Object.hasOwn(value, key)) return false;
-  return has((value as Readonly<Record<string | number, unknown>>)[key], others);
 }

@@ -7,23 +7,44 @@
 import { once } from "node:events";
 import type { Socket } from "node:net";
 import type { DeviceStream } from "../../device/index.ts";
+import type { Traffic } from "./stream-log.ts";
 
-/** Resolves when both are over. The socket must allow half-open connections. */
-export async function bridge(stream: DeviceStream, socket: Socket): Promise<void> {
+/**
+ * Resolves when both are over. The socket must allow half-open connections.
+ *
+ * @param traffic counts what is carried
+ */
+export async function bridge(stream: DeviceStream, socket: Socket, traffic?: Traffic): Promise<void> {
   socket.setNoDelay(true);
   const lost = new Promise<void>((resolve) => socket.once("close", () => resolve()));
   // Whichever side fails takes the other with it.
   socket.on("error", () => stream.reset());
-  stream.closed.catch(() => socket.resetAndDestroy());
-  await Promise.all([up(stream, socket), down(stream, socket)]);
+  stream.closed.catch(() => resetSocket(socket));
+  const counted: Traffic = traffic ?? { streams: 0, sent: 0, received: 0 };
+  counted.streams += 1;
+  await Promise.all([up(stream, socket, counted), down(stream, socket, counted)]);
   socket.destroySoon();
   await lost;
+  counted.streams -= 1;
 }
 
-async function up(stream: DeviceStream, socket: Socket): Promise<void> {
+/** Ends a connection at once, so that its program sees an error. A unix socket has no reset: it sees the end. */
+export function resetSocket(socket: Socket): void {
+  if (isTcp(socket)) socket.resetAndDestroy();
+  else socket.destroy();
+}
+
+function isTcp({ remoteFamily }: Socket): boolean {
+  return remoteFamily !== undefined;
+}
+
+async function up(stream: DeviceStream, socket: Socket, traffic: Traffic): Promise<void> {
   const writer = stream.writable.getWriter();
   try {
-    for await (const octets of socket.iterator({ destroyOnReturn: false })) await writer.write(octets as Uint8Array);
+    for await (const octets of socket.iterator({ destroyOnReturn: false })) {
+      await writer.write(octets as Uint8Array);
+      traffic.sent += (octets as Uint8Array).length;
+    }
     await writer.close();
   } catch {
     // The stream or the socket has failed, and the listeners above know.
@@ -32,10 +53,11 @@ async function up(stream: DeviceStream, socket: Socket): Promise<void> {
   }
 }
 
-async function down(stream: DeviceStream, socket: Socket): Promise<void> {
+async function down(stream: DeviceStream, socket: Socket, traffic: Traffic): Promise<void> {
   try {
     for await (const octets of stream.readable) {
       if (socket.destroyed) break;
+      traffic.received += octets.length;
       if (!socket.write(octets)) await Promise.race([once(socket, "drain"), once(socket, "close")]);
     }
     socket.end();

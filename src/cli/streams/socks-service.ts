@@ -16,6 +16,7 @@ import { codeOf } from "../files/file-system.ts";
 import { bridge } from "./bridge.ts";
 import { type Destination, judgeAddresses, judgeTarget, type Target } from "./socks-destinations.ts";
 import { type Reply, SocksServer, socksReply } from "./socks-server.ts";
+import type { Traffic } from "./stream-log.ts";
 
 /** How long a stream may take until its target is connected, in milliseconds: longer than a look-up and a dial. */
 const HANDSHAKE_TIMEOUT = 30_000;
@@ -40,6 +41,8 @@ export interface SocksServiceOptions {
   readonly destinations: readonly Destination[];
   /** Told of each stream that is refused, and why. */
   readonly refused: (stream: DeviceStream, why: string) => void;
+  /** Counts what is carried. */
+  readonly traffic?: Traffic;
   /** The addresses of a name. Default: the system's resolver. */
   readonly resolve?: (name: string) => Promise<readonly string[]>;
 }
@@ -74,7 +77,7 @@ export class SocksService {
       if (socket === undefined) return;
       clearTimeout(late);
       if (asked.rest.length > 0) socket.write(asked.rest);
-      await bridge(stream, socket);
+      await bridge(stream, socket, this.#options.traffic);
     } catch {
       // The stream was reset, here or by the other end.
       stream.reset();

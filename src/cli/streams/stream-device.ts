@@ -8,9 +8,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Device, DeviceError, type DeviceOptions, formatFingerprint } from "../../device/index.ts";
 import { ReconnectPause } from "../../device/reconnect.ts";
 import { visible } from "../../lib/printable.ts";
+import { edgeLost } from "../device-options.ts";
+import { withCode } from "../error-line.ts";
 import { type EndSignal, EXIT_CODES, statusOfSignal } from "../exit-codes.ts";
 import { FileKeyring, type KeyringOptions } from "../keyring/file-keyring.ts";
 import type { TrustLine } from "../keyring/trust-text.ts";
+import { StreamLog } from "./stream-log.ts";
 
 export interface StreamDevice {
   readonly device: Device;
@@ -29,6 +32,8 @@ export interface StreamCommand {
   readonly interrupted: Promise<EndSignal>;
   /** Whether the command ends only when it is interrupted. */
   readonly isEndless: boolean;
+  /** Default: lines on standard error. */
+  readonly log?: StreamLog;
 }
 
 /**
@@ -38,7 +43,7 @@ export interface StreamCommand {
  * @throws DeviceError, CommandError
  */
 export async function withStreamDevice(
-  { options, keyring, interrupted, isEndless }: StreamCommand,
+  { options, keyring, interrupted, isEndless, log = new StreamLog() }: StreamCommand,
   run: (device: StreamDevice) => Promise<number>,
 ): Promise<number> {
   const ending = new AbortController();
@@ -48,16 +53,18 @@ export async function withStreamDevice(
     ending.abort();
   });
   const { signal } = ending;
-  const keys = new FileKeyring({ tell: tellTrust, ...keyring });
+  const keys = new FileKeyring({ tell: (line, isNew) => tellTrust(log, line, isNew), ...keyring });
   let device: Device | undefined;
   try {
-    device = await connect({ ...options, keyring: keys, receive: "streams", signal });
+    device = await connect({ ...options, ...logged(log), keyring: keys, receive: "streams", signal }, log);
+    if (isEndless) log.watch(device);
     return await Promise.race([run({ device, signal }), untilLost(device)]);
   } catch (error) {
     if (ended === undefined) throw error;
     return isEndless ? EXIT_CODES.Done.status : statusOfSignal(ended);
   } finally {
     ending.abort();
+    log.end();
     await device?.close();
   }
 }
@@ -69,28 +76,37 @@ async function untilLost(device: Device): Promise<never> {
 }
 
 /** Makes the first connection, however long that takes. */
-async function connect(options: DeviceOptions): Promise<Device> {
+async function connect(options: DeviceOptions, log: StreamLog): Promise<Device> {
   const pause = new ReconnectPause();
   for (let isTold = false; ; isTold = true) {
     try {
       const device = await Device.connect(options);
-      if (isTold) tell("connected");
+      log.connected(device, isTold);
       return device;
     } catch (error) {
       if (!(error instanceof DeviceError) || !error.retryable || options.signal?.aborted) throw error;
-      if (!isTold) tell(`${error.message} [${error.code}]; retrying until it succeeds`);
+      if (!isTold) log.tell(`${withCode(error.message, error.code)}; retrying until it succeeds`, "waiting");
       const rest = (error.retryAfter ?? 0) * 1000 + Math.random() * pause.next();
       await sleep(rest, undefined, { signal: options.signal }).catch(() => undefined);
     }
   }
 }
 
-function tellTrust({ kind, address, key }: TrustLine, isNew: boolean): void {
+/** Says that the connection is lost, and what follows. */
+function logged(log: StreamLog): Pick<DeviceOptions, "onReconnect" | "onEdgeLost"> {
+  return {
+    onReconnect: ({ message }) => log.tell(`${message}; reconnecting`, "reconnecting"),
+    onEdgeLost: (edge, error) => log.tell(edgeLost(edge, error), "edge-lost"),
+  };
+}
+
+function tellTrust(log: StreamLog, { kind, address, key }: TrustLine, isNew: boolean): void {
   const fingerprint = formatFingerprint(key);
   if (kind === "pin")
-    tell(`${address} has the key ${fingerprint}; it is pinned from now on: compare it with its owner`);
-  if (kind === "accept") tell(`accepted ${address} with the key ${fingerprint}`);
+    log.tell(`${address} has the key ${fingerprint}; it is pinned from now on: compare it with its owner`, "pinned");
+  if (kind === "accept") log.tell(`accepted ${address} with the key ${fingerprint}`, "accepted");
   if (kind === "pending" && isNew) {
-    tell(`refused ${address}, whose key is unknown; to accept it: grooveway trust ${address} ${fingerprint}`);
+    const cure = `to accept it: grooveway trust ${address} ${fingerprint}`;
+    log.tell(`refused ${address}, whose key is unknown; ${cure}`, "refused");
   }
 }
