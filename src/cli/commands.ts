@@ -48,6 +48,10 @@ export const COMMANDS: Readonly<Record<string, ListedCommand>> = {
     summary: "expose and forward what a file lists, and follow its changes",
     load: async () => (await import("./commands/connect.ts")).connectCommand,
   },
+  service: {
+    summary: "let the system run expose or connect",
+    load: async () => (await import("./commands/service.ts")).serviceCommand,
+  },
   ls: {
     summary: "list the services that a device exposes",
     load: async () => (await import("./commands/ls.ts")).lsCommand,

@@ -23,6 +23,7 @@ describe("the syntax of a command, from its help text", () => {
       ...Object.fromEntries(Object.keys(COMMANDS).map((name) => [name, []])),
       token: ["keygen", "issue", "inspect", "secret"],
       mailbox: ["ls", "show", "purge", "lock", "unlock", "rule"],
+      service: ["install", "uninstall"],
       completion: ["bash", "zsh", "fish"],
     });
   });
@@ -89,7 +90,7 @@ async function place(context: TestContext, shell: Shell) {
 
 /** A line up to the cursor, and what completes its last word. */
 const LINES: readonly (readonly [line: string, candidates: readonly string[]])[] = [
-  ["grooveway s", ["send", "start"]],
+  ["grooveway s", ["send", "service", "start"]],
   ["grooveway help ma", ["mailbox"]],
   ["grooveway expose --so", ["--socks"]],
   ["grooveway forward --s", ["--socks", "--stdio"]],
