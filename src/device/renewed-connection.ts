@@ -368,6 +368,8 @@ export class RenewedConnection {
       return;
     }
     this.#run = run;
+    // Before the outbox has the carrier: it would take it for one that could not be replaced, and pause.
+    this.#renewal = undefined;
     if (run.way !== undefined) {
       this.#ladder.adopted(run.way, performance.now());
       this.#memory.remember(this.#place, run.way);
@@ -423,10 +425,12 @@ export class RenewedConnection {
 
   /** Replaces a carrier that is nearly used up, without a gap: the new one connects before the old one goes. */
   #renew(run: Run): Promise<void> {
-    this.#renewal ??= this.#replace(run).finally(() => {
-      this.#renewal = undefined;
+    if (this.#renewal !== undefined) return this.#renewal;
+    const renewal = this.#replace(run).finally(() => {
+      if (this.#renewal === renewal) this.#renewal = undefined;
     });
-    return this.#renewal;
+    this.#renewal = renewal;
+    return renewal;
   }
 
   /** Waits for an acknowledgement; false after DRAIN_PATIENCE (5 s) without one. */
