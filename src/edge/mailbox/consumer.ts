@@ -70,16 +70,19 @@ export class Consumption {
   /** Starts over for another consumer, or for none: all waiting messages are offered to the next. */
   restart(): void {
     this.repeat();
-    if (this.#aside.count === 0) return;
-    this.#aside.clear();
-    this.#later.clear();
-    this.#keepAside();
+    this.#offerAside();
+  }
+
+  /** The same for a consumer that takes over from another. It counts as quick if that one was, until it is known. */
+  handOver(): void {
+    this.#rewind();
+    this.#flying.handOver();
+    this.#offerAside();
   }
 
   /** Sends unacknowledged messages again. */
   repeat(): void {
-    this.#sent = this.#store.position;
-    this.#top = this.#sent;
+    this.#rewind();
     this.#flying.clear();
   }
 
@@ -195,6 +198,18 @@ export class Consumption {
   offerLater(now: number): void {
     if (this.#later.count === 0 || now < this.#laterAt) return;
     this.report({ again: [...this.#later] }, now);
+  }
+
+  #rewind(): void {
+    this.#sent = this.#store.position;
+    this.#top = this.#sent;
+  }
+
+  #offerAside(): void {
+    if (this.#aside.count === 0) return;
+    this.#aside.clear();
+    this.#later.clear();
+    this.#keepAside();
   }
 
   /** Messages not to send: set aside, or in flight. */

@@ -878,9 +878,11 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   #setConsumer(consumer: Consumer | undefined): void {
+    const takesOver = this.#consumer !== undefined && consumer !== undefined;
     this.#consumer = consumer;
     this.#keep("consumer", consumer);
-    this.#consumption.restart();
+    if (takesOver) this.#consumption.handOver();
+    else this.#consumption.restart();
     this.#taken.notifyAll();
   }
 

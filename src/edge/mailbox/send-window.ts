@@ -87,10 +87,18 @@ export class SendWindow {
   }
 
   clear(): void {
+    this.handOver();
+    this.#took = Number.POSITIVE_INFINITY;
+  }
+
+  /**
+   * Begins again for a consumer that takes over. It counts as quick if the last one was: most often it is the same device,
+   * on its next connection. If it is slow, that is known after {@link QUICK}.
+   */
+  handOver(): void {
     this.#sizes.clear();
     this.#octets = 0;
     this.#timed = undefined;
-    this.#took = Number.POSITIVE_INFINITY;
     this.#resize();
   }
 

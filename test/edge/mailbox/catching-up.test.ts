@@ -1,6 +1,6 @@
 /** A sender of long messages that is faster than their recipient. */
 import assert from "node:assert/strict";
-import { describe, it, type TestContext } from "node:test";
+import { describe, it, type TestContext, test } from "node:test";
 import {
   AHEAD_OCTETS,
   AHEAD_PATIENCE,
@@ -88,4 +88,12 @@ describe("when a quick consumer is behind, the answer to a long message", () => 
       [true, true, true],
     );
   });
+});
+
+test("a device that renews its connection while it is behind is sent as much at once on the next one", async (t) => {
+  const { driven, mailbox } = await behind(t);
+  const { generation } = await mailbox.attach();
+  await mailbox.ready("the next connection", generation);
+  await driven.letPass(1);
+  assert.equal(driven.tunnel("the next connection").delivered, SENT);
 });

@@ -6,7 +6,7 @@ import { SenderAccount } from "../../../src/edge/admission/sender-account.ts";
 import type { Env } from "../../../src/edge/env.ts";
 import type { Mailbox } from "../../../src/edge/mailbox/mailbox.ts";
 import type { Delivery, Taken } from "../../../src/edge/rpc/mailbox-rpc.ts";
-import { type MessageBatch, pack } from "../../../src/edge/rpc/message-batch.ts";
+import { contentsOf, type MessageBatch, pack } from "../../../src/edge/rpc/message-batch.ts";
 import type { Reservation, Reserved } from "../../../src/edge/rpc/meter-rpc.ts";
 import { database, type TestDatabase } from "./sqlite.ts";
 
@@ -60,6 +60,8 @@ export class FakeTunnel {
   taken: Taken = "taken";
   /** The number of the first message that was delivered. */
   first = 0;
+  /** How many messages were delivered. */
+  delivered = 0;
   /** Whether it does not answer when it is asked to come back. */
   hangs = false;
   /** How often it was asked for a sign of life, told of room, and asked to come back. */
@@ -69,6 +71,7 @@ export class FakeTunnel {
 
   async deliver(_peer: string, _generation: number, deliveries: readonly Delivery[]): Promise<Taken> {
     this.first ||= deliveries[0]?.first ?? 0;
+    for (const { bundle } of deliveries) this.delivered += contentsOf(bundle.octets).sizes.length;
     return this.taken;
   }
 

@@ -69,6 +69,17 @@ describe("the send window of a consumer", () => {
     assert.equal(flying.most(5001 + QUICK), SEND_WINDOW);
   });
 
+  it("stays large for a consumer that takes over from a quick one, until that one shows that it is slow", () => {
+    const flying = new SendWindow(new MemoryPool(EXTRA_WINDOWS));
+    exchange(flying, 1, QUICK);
+    flying.handOver();
+    assert.equal(flying.most(QUICK), SEND_WINDOW + EXTRA_WINDOW);
+    flying.add(1, [10], 5000);
+    assert.equal(flying.most(5001 + QUICK), SEND_WINDOW);
+    flying.clear();
+    assert.equal(flying.most(5001 + QUICK), SEND_WINDOW);
+  });
+
   it("does not grow by messages that were set aside", () => {
     const flying = new SendWindow(new MemoryPool(EXTRA_WINDOWS));
     flying.add(1, [10], 0);
