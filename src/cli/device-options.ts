@@ -47,7 +47,7 @@ export const CONNECTION_HELP = `  --profile NAME        take what is not given h
   --proxy-credentials FILE
                         user names and passwords of proxies, each as a line http://USER:PASSWORD@HOST:PORT
   --ca FILE             certificate authorities to trust in addition to the system's (PEM)
-  --content-length N    bytes that one LongLived session may carry; default 67108864`;
+  --content-length N    bytes that one LongLived session may carry; default 94371840`;
 
 /**
  * Converts command-line values to device options.

@@ -45,7 +45,7 @@ export interface DeviceOptions {
   readonly transport?: TransportName | "auto";
   /** Remembers between runs which way works in which network. Default: while the device runs. */
   readonly ways?: WayMemory;
-  /** LongLived: bytes that each of its two sessions may carry, at least twice `messageLimit`. Default 64 MiB. */
+  /** LongLived: bytes that each of its two sessions may carry, at least twice `messageLimit`. Default 90 MiB. */
   readonly contentLength?: number;
   /** Longest message in bytes. Default 16 MiB. */
   readonly messageLimit?: number;

@@ -10,7 +10,7 @@ import type { ConnectionState, Session } from "./virtual-connection-server.ts";
 
 export type LongLivedOptions = ClientOptions & {
   /**
-   * ConnectionContentLength: octets each session may carry, echo string included, 22 to 2147479552. Default 64 MiB,
+   * ConnectionContentLength: octets each session may carry, echo string included, 22 to 2147479552. Default 90 MiB,
    * less than the products' 0x7ffff000, because the platform refuses request bodies over 100 MB.
    */
   readonly contentLength?: number;

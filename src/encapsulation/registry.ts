@@ -179,8 +179,11 @@ export const AUTHENTICATION_ROUNDS = 5;
 export const HELD_BODY = 1024 * 1024;
 /** Octets of a KeepAlive body between Grooveway's own ends. One over 1 MiB is streamed, so that nothing waits for its end. */
 export const STREAMED_BODY = 4 * 1024 * 1024;
-/** Default content length of a LongLived client: 64 MiB, because the platform refuses request bodies over 100 MB. */
-export const DEFAULT_CONTENT_LENGTH = 64 * 1024 * 1024;
+/**
+ * Default content length of a LongLived client: 90 MiB, because the platform refuses request bodies over 100 MB. Each
+ * renewal stops a transfer for some tens of milliseconds, and a device that receives keeps 16 MiB for the next message.
+ */
+export const DEFAULT_CONTENT_LENGTH = 90 * 1024 * 1024;
 /** Response header with the name of a refusal. */
 export const REASON_HEADER = "Grooveway-Reason";
 /** Response headers with the refusal's detail and cure, for clients that do not read the problem document. */

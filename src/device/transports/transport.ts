@@ -88,7 +88,7 @@ export interface TransportOptions {
   readonly relay: string;
   /** URL of the edge, `http:` or `https:`. Unused by `tcp`. */
   readonly edge?: string | undefined;
-  /** LongLived: bytes that each of its two sessions may carry. Default 64 MiB. */
+  /** LongLived: bytes that each of its two sessions may carry. Default 90 MiB. */
   readonly contentLength?: number | undefined;
   /** PEM certificates of the authorities to trust in addition to the system's and Node's, for an edge with a private one. */
   readonly ca?: string | undefined;
