@@ -190,6 +190,11 @@ export class StreamChannel {
     return this.#agreement?.peerKey;
   }
 
+  /** Whether only a peer with the key that was known before can answer. */
+  get isPinned(): boolean {
+    return this.#options.peerKey !== undefined;
+  }
+
   /** How the channel ended; undefined while it has not. */
   get ended(): Ended | undefined {
     return this.#ended;

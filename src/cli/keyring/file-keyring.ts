@@ -54,13 +54,16 @@ const PENDING_PAUSE = 1000;
 /** How often the file is looked at for changes of others, in milliseconds. */
 const LOOK = 500;
 
+/** A line, or a device that was dialed and has another key than the pinned one. */
+export type TrustNews = TrustLine | { readonly kind: "changed"; readonly address: string; readonly key: Uint8Array };
+
 export interface KeyringOptions {
   /** Accepts the first key of each address that dials. */
   readonly acceptNew?: boolean;
   /** Lines that hold for this run only. */
   readonly beside?: readonly TrustLine[];
-  /** Called with a line when a key is pinned, accepted or refused. */
-  readonly tell?: (line: TrustLine, isNew: boolean) => void;
+  /** Called when a key is pinned, accepted or refused. */
+  readonly tell?: (news: TrustNews, isNew: boolean) => void;
 }
 
 export class FileKeyring implements Keyring {
@@ -110,7 +113,11 @@ export class FileKeyring implements Keyring {
 
   meet(address: string, key: Uint8Array): StreamReason | undefined {
     const pin = pinOf(this.#known, address);
-    if (pin !== undefined || !isPattern(address)) return pin && isSameKey(pin, key) ? undefined : "ChangedKey";
+    if (pin !== undefined && isSameKey(pin, key)) return undefined;
+    if (pin !== undefined || !isPattern(address)) {
+      this.#options.tell?.({ kind: "changed", address, key }, true);
+      return "ChangedKey";
+    }
     const line: TrustLine = { kind: "pin", address, key };
     this.#try(() => this.change((lines) => [...lines, line]));
     this.#options.tell?.(line, true);

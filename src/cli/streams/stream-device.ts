@@ -11,8 +11,7 @@ import { visible } from "../../lib/printable.ts";
 import { edgeLost } from "../device-options.ts";
 import { withCode } from "../error-line.ts";
 import { type EndSignal, EXIT_CODES, statusOfSignal } from "../exit-codes.ts";
-import { FileKeyring, type KeyringOptions } from "../keyring/file-keyring.ts";
-import type { TrustLine } from "../keyring/trust-text.ts";
+import { FileKeyring, type KeyringOptions, type TrustNews } from "../keyring/file-keyring.ts";
 import { StreamLog } from "./stream-log.ts";
 
 export interface StreamDevice {
@@ -100,7 +99,7 @@ function logged(log: StreamLog): Pick<DeviceOptions, "onReconnect" | "onEdgeLost
   };
 }
 
-function tellTrust(log: StreamLog, { kind, address, key }: TrustLine, isNew: boolean): void {
+function tellTrust(log: StreamLog, { kind, address, key }: TrustNews, isNew: boolean): void {
   const fingerprint = formatFingerprint(key);
   if (kind === "pin")
     log.tell(`${address} has the key ${fingerprint}; it is pinned from now on: compare it with its owner`, "pinned");
@@ -108,5 +107,9 @@ function tellTrust(log: StreamLog, { kind, address, key }: TrustLine, isNew: boo
   if (kind === "pending" && isNew) {
     const cure = `to accept it: grooveway trust ${address} ${fingerprint}`;
     log.tell(`refused ${address}, whose key is unknown; ${cure}`, "refused");
+  }
+  if (kind === "changed") {
+    const cure = `if its owner confirms this, accept it: grooveway trust ${address} ${fingerprint}`;
+    log.tell(`${address} has another key than the pinned one: ${fingerprint}; ${cure}`, "changed");
   }
 }

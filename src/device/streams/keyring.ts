@@ -11,7 +11,10 @@ export interface Keyring {
   readonly secretKey: Uint8Array;
   /** The pinned key of a device that is dialed; undefined if it has none. */
   pinned(address: string): Uint8Array | undefined;
-  /** Judges the key of a device that was dialed and has no pin. Returns why it is refused; undefined accepts it. */
+  /**
+   * Judges the key of a device that was dialed and has no pin, or another key than the pinned one. Returns why it is
+   * refused; undefined accepts it, unless there is a pin.
+   */
   meet(address: string, key: Uint8Array): Reason | undefined;
   /** Judges a device that dials this one. Returns why it is refused; undefined accepts it. */
   admit(address: string, key: Uint8Array): Reason | undefined;

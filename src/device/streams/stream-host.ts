@@ -18,6 +18,7 @@ import {
   encodeNotice,
   isHello,
   isNotice,
+  isSameKey,
   isServiceName,
   PACKET_HEADER,
   PacketDecoder,
@@ -113,17 +114,20 @@ export class StreamHost implements ChannelHost {
    */
   async dial(to: string, service: string, { signal }: DialOptions = {}): Promise<DeviceStream> {
     if (!isServiceName(service)) throw invalid(`service: ${SERVICE_NAME}`);
-    for (let isNew = false; ; ) {
+    for (let usePin = true; ; ) {
       if (this.#ended !== undefined) throw this.#ended;
       if (signal?.aborted) throw aborted();
       const before = this.#channelTo(to);
-      isNew = before === undefined;
-      const channel = before ?? this.#connect(to);
+      const channel: DeviceChannel = before ?? this.#connect(to, usePin);
       try {
         return await this.#open(channel, service, signal);
       } catch (error) {
-        const outdated = error instanceof StreamError && OUTDATED.includes(error.reason);
-        if (isNew || !outdated) throw error;
+        if (!(error instanceof StreamError)) throw error;
+        // A device with another key than the pinned one cannot even read whom it refuses. This asks which key it has.
+        const isMismatch = error.reason === "HandshakeFailed" && channel.channel.isPinned;
+        const isOutdated = before !== undefined && OUTDATED.includes(error.reason);
+        if (!isMismatch && !isOutdated) throw error;
+        usePin = !isMismatch;
       }
     }
   }
@@ -149,7 +153,8 @@ export class StreamHost implements ChannelHost {
     return channel?.channel.ended === undefined ? channel : undefined;
   }
 
-  #connect(to: string): DeviceChannel {
+  /** @param usePin whether only a device with the pinned key, if there is one, can answer; its key is judged anyway */
+  #connect(to: string, usePin: boolean): DeviceChannel {
     if (this.#channels.size >= CHANNELS) throw new StreamError("TooManyStreams", this.#options.address);
     const { keyring, suites, plain, address: own, resumeTime = RESUME_TIME } = this.#options;
     const dialed = canonical(to);
@@ -169,14 +174,22 @@ export class StreamHost implements ChannelHost {
       responderAddress: bare(dialed),
       staticSecret: keyring.secretKey,
       ephemeralSecret: crypto.getRandomValues(new Uint8Array(32)),
-      peerKey: keyring.pinned(address),
-      judge: (key) => keyring.meet(made?.answering ?? address, key),
+      peerKey: usePin ? keyring.pinned(address) : undefined,
+      judge: (key) => this.#meet(made?.answering ?? address, key),
       resumeTime,
     });
     made = new DeviceChannel({ host: this, channel, isDialer: true, destination, address });
     this.#channels.set(keyOf(address, route), made);
     this.#dialed.set(dialed, made);
     return made;
+  }
+
+  /** Whoever spoils a handshake by a pin must not get around the pin. */
+  #meet(address: string, key: Uint8Array): Reason | undefined {
+    const { keyring } = this.#options;
+    const pin = keyring.pinned(address);
+    const refusal = keyring.meet(address, key);
+    return pin === undefined || isSameKey(pin, key) ? refusal : "ChangedKey";
   }
 
   // ----------------------------------------------------------------------------------------------------- connections

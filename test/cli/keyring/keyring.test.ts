@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
-import { FileKeyring, type KeyringOptions } from "../../../src/cli/keyring/file-keyring.ts";
+import { FileKeyring, type KeyringOptions, type TrustNews } from "../../../src/cli/keyring/file-keyring.ts";
 import {
   formatTrust,
   isAccepted,
@@ -112,13 +112,16 @@ describe("the keyring of a user", () => {
 
   it("pins a device on first use, and refuses another key from then on", async (t) => {
     await inFolder(t, () => {
-      const told: TrustLine[] = [];
+      const told: TrustNews[] = [];
       const keyring = new FileKeyring({ tell: (line) => told.push(line) });
       assert.equal(keyring.meet("office/desk", key(1)), undefined);
       assert.deepEqual(new FileKeyring().pinned("office/desk"), key(1));
       assert.equal(keyring.meet("office/desk", key(1)), undefined);
       assert.equal(keyring.meet("office/desk", key(2)), "ChangedKey");
-      assert.deepEqual(told, [{ kind: "pin", address: "office/desk", key: key(1) }]);
+      assert.deepEqual(told, [
+        { kind: "pin", address: "office/desk", key: key(1) },
+        { kind: "changed", address: "office/desk", key: key(2) },
+      ]);
     });
   });
 

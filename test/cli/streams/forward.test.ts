@@ -202,6 +202,23 @@ describe("a forwarded port", () => {
     assert.match(nothing.stderr, /ServiceUnknown/);
   });
 
+  it("is refused by a device with another key than the pinned one, with the command that accepts it", async (t) => {
+    const { port: service } = await serve(t, echo);
+    const { as, forward, connection } = await ends(t, direct(), service);
+    forward.process.kill("SIGTERM");
+    assert.equal((await forward.finished).code, 0);
+    const [office = "", way] = [connection.at(-1), connection.slice(0, -1)];
+    const other = (await as("", "id")).stdout.trim();
+    assert.equal((await as("", "trust", office, other)).code, 0);
+    const through = () => as("hello", "forward", ...way, "--stdio", `${office}:echo`);
+    const refused = await through();
+    assert.deepEqual([refused.code, refused.stdout], [4, ""]);
+    assert.match(refused.stderr, /\[ChangedKey\]/);
+    const [, ...command] = /accept it: (grooveway) (trust) (\S+) ([a-z2-7-]{64})/.exec(refused.stderr)?.slice(1) ?? [];
+    assert.equal((await as("", ...command)).code, 0);
+    assert.deepEqual(await through(), { code: 0, stdout: "hello", stderr: "" });
+  });
+
   it("resets new connections while the edge is away, and says why", async (t) => {
     const { port: service } = await serve(t, echo);
     const obstacle = await Obstacle.start(t, edge.url);
