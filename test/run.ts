@@ -33,6 +33,7 @@ const LONGEST = [
   "torture/files.test.ts",
   "torture/fencing.test.ts",
   "torture/edges.test.ts",
+  "torture/forward.test.ts",
   "cli/package.test.ts",
   "e2e/matrix.test.ts",
   "cli/commands/recv.test.ts",

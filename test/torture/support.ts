@@ -57,7 +57,7 @@ export const KEYS = jwks(issuer);
 
 /** A token for one device: each device has its own, and so its own share of the RATE. */
 export function tokenFor(address: string): Promise<string> {
-  return issuer.issue({ address, scope: "connect receive send:*" });
+  return issuer.issue({ address, scope: "connect receive send:* stream:*" });
 }
 
 /** Options of a device with its own token. */
@@ -87,6 +87,10 @@ export class Mortal {
     const folder = temporaryFolder();
     const log: string[] = [];
     return new Mortal(folder, await startOn(folder, 0, log), log);
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
   }
 
   /** Kills the edge and its runtime with everything in memory, as a machine failure would, and restarts them. */
