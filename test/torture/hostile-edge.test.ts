@@ -5,8 +5,10 @@ import { setImmediate as turn } from "node:timers/promises";
 import { DeviceError, MemoryKeyring, StreamError } from "../../src/device/index.ts";
 import type { DeviceStream } from "../../src/device/streams/device-stream.ts";
 import type { StreamHost } from "../../src/device/streams/stream-host.ts";
+import { STREAM_HELD } from "../../src/edge/endpoint/limits.ts";
 import { within } from "../../src/lib/runtime/timeout.ts";
 import { publicKeyOf } from "../../src/streams/index.ts";
+import { RESERVE } from "../../src/streams/limits.ts";
 import { FULL } from "../support/long-form.ts";
 import { HostileEdge, type Packet, type Parcel, packetsOf, parcelOf } from "./hostile-edge.ts";
 import { Chance, seedOf } from "./support.ts";
@@ -156,6 +158,32 @@ describe("a hostile edge", () => {
     alice.keyring.pin(bob.address, publicKeyOf(bob.keyring.secretKey));
     await assert.rejects(alice.host.dial(bob.address, "echo"), because("ChangedKey"));
     assert.deepEqual(alice.keyring.pinned(bob.address), publicKeyOf(bob.keyring.secretKey));
+  });
+
+  it("that acknowledges nothing gets no more than an edge holds of a device, whatever the number of channels", async (t) => {
+    const edge = new HostileEdge();
+    const all = parties(edge, ["alice/pc", ...Array.from({ length: 8 }, (_, n) => `bob/${n}`)]);
+    t.after(() => {
+      for (const { host } of all) host.end(OVER);
+    });
+    const [alice, ...bobs] = all as [Party, ...Party[]];
+    const streams: DeviceStream[] = [];
+    for (const { host, address } of bobs) {
+      host.serve("unread", (stream) => stream.accept());
+      for (let n = 0; n < 10; n += 1) streams.push(await alice.host.dial(address, "unread"));
+    }
+    await quiet();
+    edge.acknowledges = false;
+    const before = edge.seen.length;
+    for (const { writable } of streams)
+      void writable
+        .getWriter()
+        .write(new Uint8Array(RESERVE))
+        .catch(() => undefined);
+    await quiet();
+    const sent = edge.seen.slice(before).filter(({ from }) => from === alice.address);
+    const octets = sent.reduce((sum, parcel) => sum + parcel.octets.length, 0);
+    assert.ok(octets > STREAM_HELD / 2 && octets <= STREAM_HELD, `${octets} bytes are on their way`);
   });
 
   it("that spoils handshakes by a pin learns no more than that the device dials again", async (t) => {

@@ -35,6 +35,8 @@ export function parcelOf({ from, to, route, body }: Packet): Parcel {
 export class HostileEdge {
   /** What it delivers instead of a message. */
   treat: (parcel: Parcel) => readonly Parcel[] = (parcel) => [parcel];
+  /** Whether it acknowledges messages. */
+  acknowledges = true;
   /** Every message that was sent, in order. */
   readonly seen: Parcel[] = [];
   readonly #hosts = new Map<string, StreamHost>();
@@ -84,7 +86,7 @@ export class HostileEdge {
         setImmediate(() => {
           this.seen.push(parcel);
           for (const other of this.treat(parcel)) this.deliver(other);
-          this.#hosts.get(from)?.on({ type: "acknowledged", messages: [number] }, undefined);
+          if (this.acknowledges) this.#hosts.get(from)?.on({ type: "acknowledged", messages: [number] }, undefined);
         });
         return number;
       },

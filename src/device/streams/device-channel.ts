@@ -19,6 +19,7 @@ import {
   FLIGHT_FIRST,
   FLIGHT_LEAST,
   FLIGHT_MOST,
+  FLIGHT_OF_DEVICE,
   IDLE_ANSWERED,
   IDLE_CHANNEL,
   SLOW_ACKNOWLEDGEMENT,
@@ -33,6 +34,8 @@ export interface ChannelHost {
   /** Replaces a connection that is nearly used up. */
   readonly renew: () => Promise<void>;
   readonly pause: (milliseconds: number) => Promise<void>;
+  /** Bytes of all channels that are on their way. */
+  readonly inFlight: number;
   /** A message of this channel is on its way. */
   sent(number: number, channel: DeviceChannel): void;
   /** The other end opens a stream. */
@@ -101,6 +104,11 @@ export class DeviceChannel implements StreamOwner {
     return this.#destination.key;
   }
 
+  /** Bytes that the edge has not acknowledged. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
   get isEstablished(): boolean {
     return this.#isEstablished;
   }
@@ -140,6 +148,10 @@ export class DeviceChannel implements StreamOwner {
     this.#inFlight -= batch.octets;
     if (performance.now() - batch.at > SLOW_ACKNOWLEDGEMENT) this.#window = Math.max(FLIGHT_LEAST, this.#window / 2);
     else this.#window = Math.min(FLIGHT_MOST, this.#window + batch.octets);
+  }
+
+  /** There may be room for more on the way. */
+  resume(): void {
     this.#pumpSoon();
   }
 
@@ -249,8 +261,12 @@ export class DeviceChannel implements StreamOwner {
     return carrier?.engine.closed === undefined ? carrier : undefined;
   }
 
+  get #isFull(): boolean {
+    return this.#inFlight >= this.#window || this.#host.inFlight >= FLIGHT_OF_DEVICE;
+  }
+
   #pumpSoon(): void {
-    if (this.#pumping || this.#isGone || !this.channel.isPending || this.#inFlight >= this.#window) return;
+    if (this.#pumping || this.#isGone || !this.channel.isPending || this.#isFull) return;
     // The next connection brings it forward.
     if (this.#usable === undefined) return;
     this.#pumping = true;
@@ -261,7 +277,7 @@ export class DeviceChannel implements StreamOwner {
     try {
       // What is written in this turn goes together.
       await Promise.resolve();
-      while (this.channel.isPending && this.#inFlight < this.#window && !this.#isGone) {
+      while (this.channel.isPending && !this.#isFull && !this.#isGone) {
         const carrier = this.#usable;
         if (carrier === undefined) break;
         if (this.#isUsedUp(carrier)) {

@@ -17,6 +17,13 @@ export const FLIGHT_FIRST = 2 * BATCH;
 export const FLIGHT_MOST = 1024 * 1024;
 export const FLIGHT_LEAST = 32 * 1024;
 
+/**
+ * What all channels of a device have on their way before the last batch, so that with it this is no more than the edge
+ * holds of a device, 512 KiB. Beyond, the edge does not read the device, nor its acknowledgements of what it receives:
+ * two devices that stream to each other would stop each other.
+ */
+export const FLIGHT_OF_DEVICE = 512 * 1024 - BATCH - 64 * 1024;
+
 /** A batch that is acknowledged later than this halves the flight: other messages of this device wait behind it. */
 export const SLOW_ACKNOWLEDGEMENT = 500;
 

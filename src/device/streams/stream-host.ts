@@ -83,6 +83,7 @@ export class StreamHost implements ChannelHost {
   readonly #flights = new Map<number, DeviceChannel>();
   #carrier: RelayConnection | undefined;
   #notices = 0;
+  #turn = 0;
   #ended: DeviceError | undefined;
   readonly #forget: (() => void) | undefined;
 
@@ -198,6 +199,20 @@ export class StreamHost implements ChannelHost {
     return this.#carrier;
   }
 
+  get inFlight(): number {
+    let sum = 0;
+    for (const { inFlight } of this.#channels.values()) sum += inFlight;
+    return sum;
+  }
+
+  /** Lets channels send, and another one first each time. */
+  #resumeAll(): void {
+    const all = [...this.#channels.values()];
+    this.#turn += 1;
+    const first = this.#turn % Math.max(1, all.length);
+    for (const channel of [...all.slice(first), ...all.slice(0, first)]) channel.resume();
+  }
+
   get isRenewing(): () => boolean {
     return this.#options.isRenewing;
   }
@@ -237,6 +252,7 @@ export class StreamHost implements ChannelHost {
           this.#flights.get(number)?.acknowledged(number);
           this.#flights.delete(number);
         }
+        this.#resumeAll();
         break;
       case "sessionRefused":
         this.#sessionLost(key, event.unacknowledged, sessionRefusal(undefined));
