@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../src/device/index.ts";
 import { HALF_OPEN, MISSES, MISSES_RATE } from "../../src/edge/admission/limits.ts";
+import { TIMERS } from "../../src/encapsulation/index.ts";
 import { startEdge } from "../edge/mailbox/support.ts";
 import { edgeMemory } from "../edge/support.ts";
 import { FULL } from "../support/long-form.ts";
@@ -31,11 +32,11 @@ const FLOODING = FULL ? 16 : 4;
 const EVERY = FULL ? 10 : 40;
 /**
  * How much slower delivery may become, and the smallest difference that counts, in milliseconds. In the long form that
- * is the runtime's garbage collection; in the short form other tests share two cores with a single-threaded
- * runtime. Without the edge's limits it is ten seconds.
+ * is the runtime's garbage collection, of which a few come together under attack; in the short form other tests share two
+ * cores with a single-threaded runtime. Without the edge's limits it is ten seconds.
  */
 const TIMES = 3;
-const FLOOR = FULL ? { p50: 10, p99: 20 } : { p50: 5000, p99: 8000 };
+const FLOOR = FULL ? { p50: 10, p99: 50 } : { p50: 5000, p99: 8000 };
 /** The time to start a process. */
 const STARTING = 1200;
 /** The growth allowed for a process with its caches and parked requests. */
@@ -249,9 +250,12 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
       ...others
     } = half.answers;
     assert.deepEqual(others, {});
-    // Refused ones have left; admitted ones arrive at their pace and are ended by the edge.
-    assert.equal(late + held, HALF_OPEN);
-    assert.equal(refused, HALF_OPENED - HALF_OPEN);
+    // Refused ones have left; admitted ones arrive at their pace and are ended by the edge. Whoever asks for longer than
+    // one establishment time gets the places of those that were ended.
+    const waves = FULL ? Math.ceil(half.last / TIMERS.establishment) : 1;
+    const admitted = late + held;
+    assert.ok(admitted >= HALF_OPEN && admitted <= waves * HALF_OPEN, `${admitted} were admitted in ${half.last} ms`);
+    assert.equal(refused, HALF_OPENED - admitted);
     assert.ok(FULL ? held === 0 : late > 0, `${held} are still open`);
     assert.deepEqual(silent.answers, { TokenNeeded: 20 });
     assert.deepEqual(Object.keys(bodies.answers), ["408 ReceiveTimeout"]);
