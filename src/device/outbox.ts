@@ -69,7 +69,7 @@ export interface OutboxOptions {
   readonly beside?: Beside | undefined;
 }
 
-/** What is told of carriers and their events, as an outbox is. */
+/** Receives the events of carriers, as an outbox does. */
 export interface Beside {
   attach(carrier: RelayConnection): void;
   detach(): void;

@@ -15,8 +15,8 @@ const CREDENTIALS =
   /(\b(?:Basic|Bearer|Digest|NTLM|Negotiate)(?: |%20|\+))[^\s"'<>]+|\beyJ[\w-]+(?:\.[\w-]*)+|[\w+=-]{36,}(?:\.[\w+=-]*)*/gi;
 
 /**
- * Takes out what may be a token or password: whoever answers in the place of a server may repeat what it has heard, and
- * a message may end in a log.
+ * Removes what may be a token or password: a box that answers in place of the server may echo the request, and messages
+ * may end up in a log.
  */
 export function withoutCredentials(text: string): string {
   return text.replace(CREDENTIALS, (_, scheme: string | undefined) => `${scheme ?? ""}...`);

@@ -144,7 +144,7 @@ export function intact(figures: readonly Figure[]): Goal {
   };
 }
 
-/** Whether every round succeeded at once. What was begun again while warming up has taught a way what a box takes. */
+/** Whether every round succeeded the first time. Retries while warming up do not count: a device learns what a box takes. */
 export function atOnce(figures: readonly Figure[]): Goal {
   const again = figures.filter(({ begunAgain }) => (begunAgain?.counted ?? 0) > 0);
   const names = again.map(({ name, begunAgain }) => `${name}, ${begunAgain?.counted} times`).join("; ");

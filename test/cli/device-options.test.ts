@@ -1,4 +1,4 @@
-/** The default address of a device, and what is told of an edge that is lost. */
+/** The default address of a device, and the error for a lost edge. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { defaultAddress, edgeLost } from "../../src/cli/device-options.ts";
@@ -35,7 +35,7 @@ test("the default address is valid even without a user or machine name", (contex
   assert.equal(defaultAddress({ user: fails, host: () => "pc" }), "bob/pc");
 });
 
-test("an edge that is lost is told with one code, the edge's own if it has given one", () => {
+test("the error for a lost edge has one code, the edge's own if it gave one", () => {
   const lost = (message: string) => edgeLost("https://one.example.com", new DeviceError("TokenRefused", message));
   assert.equal(
     lost("get a new token [TokenExpired]"),

@@ -8,7 +8,7 @@ import { Namespaces, whyNoNamespaces } from "../support/namespaces.ts";
 
 const SERVERS = ["10.203.0.1", "10.203.0.2", "10.203.0.3"];
 
-/** With three silent servers, and the usual times, resolving a name takes half a minute. The command is told after 6 s that nothing works. */
+/** With three silent servers, and the usual times, resolving a name takes half a minute. The command gives up after 6 s. */
 const AFTER_ERROR = 10_000;
 
 const skip = whyNoNamespaces() ?? false;

@@ -250,8 +250,8 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
       ...others
     } = half.answers;
     assert.deepEqual(others, {});
-    // Refused ones have left; admitted ones arrive at their pace and are ended by the edge. Whoever asks for longer than
-    // one establishment time gets the places of those that were ended.
+    // Refused ones have left; admitted ones arrive at their pace and are ended by the edge. A flood that
+    // lasts longer than one establishment time gets the places of those that were ended.
     const waves = FULL ? Math.ceil(half.last / TIMERS.establishment) : 1;
     const admitted = late + held;
     assert.ok(admitted >= HALF_OPEN && admitted <= waves * HALF_OPEN, `${admitted} were admitted in ${half.last} ms`);

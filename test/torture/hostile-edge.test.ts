@@ -98,7 +98,7 @@ describe("a hostile edge", () => {
         return stream.readable.pipeTo(stream.writable);
       });
     serve(bob.host);
-    // By XX, and then by IK, whose first message already says who is there.
+    // By XX, and then by IK, whose first message already identifies the initiator.
     for (const _ of [1, 2]) {
       const stream = await alice.host.dial(bob.address, "echo");
       await write(stream, "hello");

@@ -64,7 +64,7 @@ Example: grooveway forward --edge https://edge.example.com --as alice/laptop 222
     const interrupted = untilInterrupted();
     const dialer = new Dialer();
     const log = new StreamLog(values);
-    // A port that is taken is told before anything else, and programs may come while the edge is away.
+    // Listen first: a port in use is reported at the start, and programs may connect while the edge is unreachable.
     const ports = await Promise.all(pairs.map(([at, target]) => ForwardedPort.open({ at, target, dialer, log })));
     const close = () => {
       for (const port of ports) port.close();
@@ -122,7 +122,7 @@ async function overStandardStreams(stream: DeviceStream): Promise<void> {
   for await (const octets of stream.readable) {
     if (!process.stdout.write(octets)) await once(process.stdout, "drain");
   }
-  // A program that goes on writing has nobody who reads, as with a socket.
+  // What the program still writes is discarded, as with a socket.
   if (hasEnded) await up;
   else process.stdin.destroy();
 }

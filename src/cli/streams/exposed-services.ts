@@ -93,7 +93,7 @@ async function serve(stream: DeviceStream, to: Endpoint, log: StreamLog): Promis
   await bridge(stream, socket, log.traffic);
 }
 
-/** Who has opened a stream. */
+/** The device that opened a stream. */
 export function peerText({ peer: { address, key } }: DeviceStream): string {
   return `${address} (${key === undefined ? "no key" : formatFingerprint(key)})`;
 }

@@ -27,8 +27,8 @@ export const EXPOSE_OPTIONS = { ...EXPOSING_OPTIONS, socks: { type: "boolean", d
 
 export const EXPOSING_HELP = `  --trust ADDRESS=FINGERPRINT
                         also admit this address or pattern with this key, in this run; repeatable
-  --accept-new          admit the first key of each address that connects, and keep it: whoever has a token for an address
-                        gets in
+  --accept-new          admit the first key of each address that connects, and keep it: any device with a token for an
+                        address gets in
   --resume TIME         how long connections outlive the loss of the network: 90s, 10m, up to 24h; default 10m`;
 
 export interface Exposing {

@@ -18,7 +18,7 @@ import type { StreamLog } from "./stream-log.ts";
 /** How long a new connection waits for the other device, in milliseconds. */
 const DIAL_TIMEOUT = 30_000;
 
-/** How long it waits while this device is not connected, in milliseconds: programs are told within 5 s. */
+/** How long it waits while this device is not connected, in milliseconds: programs get a reset within 5 s. */
 const OFFLINE_TIMEOUT = 4_000;
 
 /** How often it is looked whether this device is connected, in milliseconds. */

@@ -57,7 +57,7 @@ export class StreamLog {
     this.#say(event, line, fields, (text) => console.error(`grooveway: ${text}`));
   }
 
-  /** Says that the device is connected, to people if they were told that it was not. */
+  /** Reports that the device is connected. Without `--json`, only after a report that it was not. */
   connected({ transport }: Shown, wasAway: boolean): void {
     if (wasAway || this.#isJson) this.tell("connected", "connected", { transport });
   }

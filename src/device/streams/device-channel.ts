@@ -288,7 +288,7 @@ export class DeviceChannel implements StreamOwner {
         }
         const sessionId = carrier.readySession(this.#destination) ?? (await this.#session(carrier));
         if (sessionId === undefined || this.#host.carrier !== carrier || !carrier.ready(sessionId)) {
-          // What has changed is told in a later turn.
+          // The change is reported in a later turn.
           await endOfTurn();
           continue;
         }

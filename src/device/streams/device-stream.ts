@@ -76,7 +76,7 @@ export class ChannelStream implements DeviceStream {
     this.#isAccepted = isOurs;
     this.closed = this.#closing.promise;
     this.accepted = this.#accepting.promise;
-    // Whoever does not ask is not told.
+    // Without a listener, a rejection must not count as unhandled.
     this.closed.catch(() => undefined);
     this.accepted.catch(() => undefined);
     this.readable = new ReadableStream(

@@ -185,7 +185,7 @@ export class StreamHost implements ChannelHost {
     return made;
   }
 
-  /** Whoever spoils a handshake by a pin must not get around the pin. */
+  /** Spoiling a handshake must not be a way around a pin. */
   #meet(address: string, key: Uint8Array): Reason | undefined {
     const { keyring } = this.#options;
     const pin = keyring.pinned(address);

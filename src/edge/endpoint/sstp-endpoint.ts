@@ -567,7 +567,7 @@ export class SstpEndpoint implements ByteChannel {
     this.#changed();
   }
 
-  /** Tells the intake who brings the messages. Without tokens every source counts as a principal of its own. */
+  /** Sets the sender of the messages. Without tokens, each source counts as a separate principal. */
   #introduce(): void {
     const { id } = this.#principal;
     const owner = isSame(this.#principal, ANYBODY) ? `source:${this.#source}` : `principal:${id}`;

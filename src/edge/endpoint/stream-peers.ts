@@ -34,7 +34,7 @@ interface Peer {
   until: number;
   /** The peer is skipped until this time. */
   hungUntil: number;
-  /** Messages lost because the peer was slow, which its mailbox is told with the next question. */
+  /** Messages lost because the peer was slow, reported to its mailbox with the next question. */
   slow: number;
 }
 

@@ -48,7 +48,7 @@ export class UnfinishedShare {
 interface Owner {
   /** The shares that are not empty, in order of their beginning. */
   readonly shares: Set<UnfinishedShare>;
-  /** How much the first had, and since when, as far as the others have looked. */
+  /** The size of the first at the last look of another, and since when it has that size. */
   first?: { readonly share: UnfinishedShare; readonly octets: number; readonly since: number };
 }
 

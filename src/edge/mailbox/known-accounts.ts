@@ -1,5 +1,5 @@
 /**
- * What the mailboxes of an isolate have lately heard of the accounts of senders, so that few messages need a call.
+ * Caches what accounts of senders have answered to the mailboxes of an isolate, so that few messages need a call.
  *
  * - An account is ample if it is far from its limit. The first messages of such a sender in a mailbox, at most LEAST_PIECE
  *   (64 KiB), are stored before the account is asked: asking costs as much as storing them. What is still there when the
@@ -24,7 +24,7 @@ interface Known {
 }
 
 export class KnownAccounts {
-  /** By sender; those that were heard of last are last. */
+  /** By sender; the most recent answer is last. */
   readonly #known = new Map<string, Known>();
 
   /** Whether a mailbox may store a little before it asks. */

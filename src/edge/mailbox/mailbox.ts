@@ -1060,8 +1060,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /**
-   * Sets the alarm although it is set for sooner: the one that would have repeated the adjustment of reservations would
-   * wake the object in vain.
+   * Sets the alarm, even to a later time: the alarm that would have repeated the adjustment of reservations has nothing
+   * left to do.
    */
   async #resetAlarm(): Promise<void> {
     const due = Math.min(this.#nextLook(), this.#store.expiry() ?? this.#leastUse());

@@ -62,7 +62,7 @@ export interface Appended {
  */
 export type Taken = "taken" | { readonly dropped: number } | "gone";
 
-/** Who takes what is streamed to a mailbox's peer: the Tunnel that consumes it, nobody, or nobody for this sender. */
+/** The recipient of streams to a mailbox's peer: the Tunnel that consumes it, none, or none for this sender. */
 export type Attached =
   | { readonly type: "attached"; readonly tunnel: string; readonly generation: number }
   | { readonly type: "offline" }

@@ -7,7 +7,7 @@ import { startEdge } from "../../edge/mailbox/support.ts";
 import { folder, run, start } from "../support.ts";
 import { echo, errorOf, isEchoed, open, told } from "./support.ts";
 
-/** A program is told within 5 s; on a busy machine timers are late. */
+/** A program gets a reset within 5 s; on a busy machine timers are late. */
 const TOLD = 10_000;
 
 /** A port that leads to an edge, or that nobody listens on. */

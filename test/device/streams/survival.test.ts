@@ -1,4 +1,4 @@
-/** Streams outlive the connections of both devices: nothing is lost, nothing comes twice, and no end is told. */
+/** Streams outlive the connections of both devices: nothing is lost or duplicated, and neither end sees an error. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { before, describe, it } from "node:test";

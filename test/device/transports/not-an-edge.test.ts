@@ -263,7 +263,7 @@ describe("a request to an edge", () => {
   });
 });
 
-it("a foreign answer that repeats what it has heard is told without it", async (t) => {
+it("an error about a foreign answer omits credentials that the answer echoes", async (t) => {
   const [token, basic] = [
     "eyJhbGciOiJFZERTQSJ9.eyJhdWQiOiJlZGdlIn0.c2lnbmF0dXJlLW9mLXRoZS10b2tlbi1oZXJl",
     "YWxpY2U6cHc=",

@@ -609,7 +609,7 @@ describe("what another device streams to this one", () => {
     assert.deepEqual(answer(), { dropped: 1 });
   });
 
-  it("is told at once that the connection is gone", async () => {
+  it("learns immediately that the connection is gone", async () => {
     const { box, answer } = await full();
     box.outlet.abandon();
     await box.settle();

@@ -1,4 +1,4 @@
-/** What a device streams to another goes from Tunnel to Tunnel: who is asked what, and what happens without an answer. */
+/** Streams between devices go from Tunnel to Tunnel: the calls made, and what happens without an answer. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock } from "node:test";
 import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
@@ -142,7 +142,7 @@ describe("what a device streams to another", () => {
     );
   });
 
-  it("is asked about again when the Tunnel is gone, and the mailbox is told which", async () => {
+  it("is looked up again when its Tunnel is gone, which the mailbox learns", async () => {
     const sending = new Sending();
     await sending.send(10, 1);
     sending.taken = ({ generation }) => (generation === 1 ? "gone" : "taken");

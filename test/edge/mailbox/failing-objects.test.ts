@@ -172,7 +172,7 @@ describe("an account of which twice its limit is stored", () => {
     assert.equal(meter.calls, calls + 1);
   });
 
-  it("is told of what connected recipients do not take", async (t) => {
+  it("counts what connected recipients do not take", async (t) => {
     const { driven, meter, generation } = await attached(t, "heinz", 2 * LIMIT - MIB);
     assert.deepEqual((await driven.mailbox.append(messageOf("heinz", MIB))).refusals, []);
     assert.equal(meter.account.isSpent, false);
@@ -187,7 +187,7 @@ describe("an account of which twice its limit is stored", () => {
     assert.equal(meter.account.total, 2 * LIMIT - MIB);
   });
 
-  it("hears nothing of connected recipients that take what comes", async (t) => {
+  it("is not called for connected recipients that take their messages", async (t) => {
     const { driven, meter, generation } = await attached(t, "ida", 0);
     const reader = driven.tunnel("reader");
     for (let second = 0; second < 2 * WATCH_INTERVAL; second += 1000) {

@@ -46,7 +46,7 @@ describe("a WebSocket device", () => {
       assert.deepEqual([seen.charged, seen.ended], [1000 * HOLD_MESSAGE, ""]);
     });
 
-    it(`is told to hold, and ended, when it sends too many ${what}`, async () => {
+    it(`gets a hold, and is ended if it ignores it, when it sends too many ${what}`, async () => {
       const { hear, seen } = started({ slow: true });
       const most = free + 2 + HOLD_OCTETS / HOLD_MESSAGE;
       await hear(word, most);
