@@ -50,7 +50,7 @@ describe("wrangler.toml", () => {
     const worker = await readFile(new URL("../src/edge/worker.ts", import.meta.url), "utf8");
     for (const name of Object.values(wranglerConfig().objects))
       assert.match(worker, new RegExp(`^export { ${name} }`, "m"));
-    assert.equal(Object.keys(wranglerConfig().objects).length, 5);
+    assert.equal(Object.keys(wranglerConfig().objects).length, 10);
   });
 
   it("is read whole: tables, texts, lists, numbers and booleans", () => {

@@ -60,6 +60,11 @@ export async function verificationKeys(
   return inline && fetched && { value: [...inline, ...fetched.value], asOf: fetched.asOf };
 }
 
+/** Whether the last try to fetch the key set failed in this isolate. The one before counts for an hour. */
+export function areKeysFailing({ JWKS_URL = "" }: KeySettings): boolean {
+  return JWKS_URL !== "" && keySets.at(JWKS_URL).isFailing;
+}
+
 let inlineText: string | undefined;
 let inline: readonly VerificationKey[] | undefined;
 

@@ -8,9 +8,25 @@
  *
  * @module
  */
-import { type AddressingEntry, ConnectResponseId, isStreamResource } from "../sstp/index.ts";
+import {
+  type AddressingEntry,
+  ConnectResponseId,
+  isInboxURL,
+  isOriginResource,
+  isStreamResource,
+} from "../sstp/index.ts";
 import { ANYBODY, isSame, NOBODY, type Principal } from "./principal.ts";
-import { addressee, has, mayAttach, maySend, mayStream, mayUse, peerOf, type Rights } from "./scopes.ts";
+import {
+  addressee,
+  has,
+  mayAttach,
+  mayReachOrigins,
+  maySend,
+  mayStream,
+  mayUse,
+  peerOf,
+  type Rights,
+} from "./scopes.ts";
 import type { TokenProblem } from "./token-problems.ts";
 import { authenticate, type TokenSettings } from "./verify-token.ts";
 
@@ -56,6 +72,8 @@ export function tokenAuthenticator(
 ): Authenticator {
   return {
     connect(who, request) {
+      // The reader of a message of an inbox relies on its signature having been checked.
+      if (request.sourceDeviceURLs.some(isInboxURL)) return failed("ScopeMissing");
       if (isSame(who, ANYBODY)) return { type: "ok", principal: who, consumes: true };
       if (!isSame(who, NOBODY)) return connectAs(who, request.sourceDeviceURLs);
       return connectByToken(settings, request, shown);
@@ -64,7 +82,7 @@ export function tokenAuthenticator(
     register: (who) => isSame(who, ANYBODY) || has(who.rights, "connect"),
     open(who, { resourceURL, entries }) {
       if (isSame(who, ANYBODY)) return [];
-      const may = isStreamResource(resourceURL) ? mayStream : maySend;
+      const may = mayOn(resourceURL);
       return entries.flatMap((entry, index) => (isAllowed(who.rights, entry, may) ? [] : [index]));
     },
   };
@@ -94,6 +112,12 @@ function connectAs(principal: Principal, sourceDeviceURLs: readonly string[]): C
 function failed(reason: TokenProblem): ConnectDecision {
   const { AuthenticationFailed, TryLater } = ConnectResponseId;
   return { type: "refused", responseId: reason === "KeysUnavailable" ? TryLater : AuthenticationFailed, reason };
+}
+
+/** What sessions on a resource need. One to origins is with the edge, and so addressed to a device of the bearer. */
+function mayOn(resourceURL: string): typeof maySend {
+  if (isOriginResource(resourceURL)) return (rights, to) => mayReachOrigins(rights) && mayUse(rights, to);
+  return isStreamResource(resourceURL) ? mayStream : maySend;
 }
 
 /**

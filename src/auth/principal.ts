@@ -36,6 +36,14 @@ export const NOBODY: Principal = {
   expires: Number.MAX_SAFE_INTEGER,
 };
 
+/**
+ * Whose a principal's streams, producers and tickets are: its subject's, so that a new token of the same bearer has them
+ * too.
+ */
+export function ownerOf({ id, subject }: Pick<Principal, "id" | "subject">): string {
+  return subject === "" ? id : `sub:${subject}`;
+}
+
 export function isExpired(principal: Principal, now: number): boolean {
   return now >= principal.expires;
 }

@@ -79,6 +79,11 @@ class RefreshedUrl<T> {
     return { value: this.#value, asOf: this.#failedAt };
   }
 
+  /** Whether the last try failed. */
+  get isFailing(): boolean {
+    return this.#failures > 0;
+  }
+
   /** A fetch that died with its request never reports its end, so its deadline decides. */
   #isFetching(now: number): boolean {
     return this.#begun !== undefined && Math.abs(now - this.#begun) < FETCH_TIMEOUT;

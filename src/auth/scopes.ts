@@ -2,17 +2,25 @@
  * What a token allows, according to two of its claims:
  *
  *   address   the address that the device may use: `alice/laptop`, or a pattern such as `alice/*` or `*`
- *   scope     words separated by spaces: `connect`, `receive`, `send:PATTERN`, `stream:PATTERN`, `admin`
+ *   scope     words separated by spaces: `connect`, `receive`, `send:PATTERN`, `stream:PATTERN`, `origin:HOST:PORT`,
+ *             `admin`, `metrics`; and for plain streams `create:PATTERN`, `read:PATTERN`, `write:PATTERN`, whose patterns are in
+ *             stream-patterns.ts
  *
  * A pattern is `identity` or `identity/device`. A `*` matches any characters within one part; alone it matches every
  * peer. A pattern without a device names identities, one with a device names devices: `send:bob send:bob/*` is bob and
  * all of his devices. Names are compared case-sensitively after percent-decoding; `%2A` is a literal star.
+ * A pattern that covers a device covers its instances (address.ts).
+ *
+ * In `origin:HOST:PORT` a `*` in the host matches any text, as in `*.example.com`, and the port may be `*`; `origin:*` is
+ * every destination. Only what the operator of the edge lists is dialled in any case.
  *
  * @module
  */
-import { type Glob, matchesGlob } from "../lib/glob.ts";
+import { type Glob, matchesGlob, parseGlob } from "../lib/glob.ts";
+import { parsePort, splitHostPort, unbracketed } from "../lib/host-port.ts";
 import type { Result } from "../lib/result.ts";
-import { type Address, deviceURL, identityURL, parseAddress, parseURL } from "../sstp/index.ts";
+import { type Address, deviceURL, identityURL, parseAddress, parseURL, withoutInstance } from "../sstp/index.ts";
+import { matchesStream, readStreamPattern } from "./stream-patterns.ts";
 
 /** An identity, or one device of it. */
 export type Peer = Pick<Address, "identity" | "device">;
@@ -27,11 +35,31 @@ export interface Rights {
   readonly receive: boolean;
   /** May do what an operator does. */
   readonly admin: boolean;
+  /** May read what the edge has counted. Absent in what earlier releases have stored: it may not. */
+  readonly metrics?: boolean;
   /** Peers that it may send messages to. */
   readonly send: readonly string[];
   /** Peers that it may open streams to. */
   readonly stream: readonly string[];
+  /**
+   * Plain streams that it may create and delete, read, and append to and close. Undefined for none, as in principals
+   * that an earlier release has stored.
+   */
+  readonly create?: readonly string[];
+  readonly read?: readonly string[];
+  readonly write?: readonly string[];
+  /** TCP destinations that it may reach through the edge. Absent in what earlier releases have stored: none. */
+  readonly origin?: readonly string[];
 }
+
+/** A TCP destination: a host name in lower case or an address, IPv6 without brackets. */
+export interface Origin {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** What may be done with a plain stream. */
+export type StreamRight = "create" | "read" | "write";
 
 /** What is wrong with a claim. */
 export interface ClaimProblem {
@@ -56,6 +84,10 @@ export const EVERYTHING: Rights = {
   admin: false,
   send: ["*"],
   stream: ["*"],
+  create: ["*"],
+  read: ["*"],
+  write: ["*"],
+  origin: ["*"],
 };
 
 /** Maximum scopes of one token: enough to name the people that a user works with. For more, use patterns. */
@@ -84,10 +116,21 @@ export function readRights(claims: { readonly address?: unknown; readonly scope?
     words.filter((word) => word.startsWith(prefix)).map((word) => word.slice(prefix.length));
   const send = patterns("send:");
   const stream = patterns("stream:");
+  const origin = patterns("origin:");
+  for (const pattern of origin) {
+    const read = readOrigin(pattern);
+    if (!read.ok) return read;
+  }
   for (const pattern of [...(address === undefined ? [] : [address]), ...send, ...stream]) {
     const read = readPattern(pattern);
     if (!read.ok) return read;
   }
+  const streams = { create: patterns("create:"), read: patterns("read:"), write: patterns("write:") };
+  for (const pattern of Object.values(streams).flat()) {
+    const read = readStreamPattern(pattern);
+    if (!read.ok) return wrong("MalformedPattern", read.problems);
+  }
+  const granted = Object.entries(streams).filter(([, some]) => some.length > 0);
   return {
     ok: true,
     value: {
@@ -95,16 +138,21 @@ export function readRights(claims: { readonly address?: unknown; readonly scope?
       connect: words.includes("connect"),
       receive: words.includes("receive"),
       admin: words.includes("admin"),
+      ...(words.includes("metrics") && { metrics: true }),
       send,
       stream,
+      ...Object.fromEntries(granted),
+      ...(origin.length > 0 && { origin }),
     },
   };
 }
 
 /** Returns the unknown words of a scope: most likely typos, if the scope is for this edge alone. */
 export function unknownScopes(scope: string): string[] {
-  const known = ["connect", "receive", "admin"];
-  return scope.split(" ").filter((word) => word !== "" && !known.includes(word) && !/^(send|stream):/.test(word));
+  const known = ["connect", "receive", "admin", "metrics"];
+  return scope
+    .split(" ")
+    .filter((word) => word !== "" && !known.includes(word) && !/^(send|stream|origin|create|read|write):/.test(word));
 }
 
 /** Whether the bearer may use a device's address. */
@@ -128,6 +176,25 @@ export function mayStream(rights: Rights, to: Peer): boolean {
   return rights.stream.some((pattern) => matches(pattern, to));
 }
 
+/** Whether the bearer may do something with a plain stream. @param name its segments, decoded */
+export function mayOnStream(rights: Rights, right: StreamRight, name: readonly string[]): boolean {
+  return (rights[right] ?? []).some((pattern) => matchesStream(pattern, name));
+}
+
+/** Whether the bearer may reach any TCP destination through the edge. */
+export function mayReachOrigins(rights: Rights): boolean {
+  return (rights.origin ?? []).length > 0;
+}
+
+/** Whether the bearer may reach a TCP destination through the edge. */
+export function mayReach(rights: Rights, { host, port }: Origin): boolean {
+  return (rights.origin ?? []).some((text) => {
+    const pattern = readOrigin(text);
+    if (!pattern.ok) return false;
+    return matchesGlob(pattern.value.host, host) && (pattern.value.port ?? port) === port;
+  });
+}
+
 /** Whether the bearer may take messages from the mailbox of a peer, given by its URL. */
 export function owns(rights: Rights, url: string): boolean {
   const peer = peerOf(url);
@@ -136,8 +203,8 @@ export function owns(rights: Rights, url: string): boolean {
 }
 
 /** Whether a scope without a pattern is granted. */
-export function has(rights: Rights, scope: "connect" | "receive" | "admin"): boolean {
-  return rights[scope];
+export function has(rights: Rights, scope: "connect" | "receive" | "admin" | "metrics"): boolean {
+  return rights[scope] ?? false;
 }
 
 /**
@@ -176,7 +243,8 @@ export function matches(pattern: string, peer: Peer): boolean {
   if (everybody) return true;
   if ((device === undefined) !== (peer.device === undefined)) return false;
   if (!matchesGlob(identity, peer.identity)) return false;
-  return device === undefined || peer.device === undefined || matchesGlob(device, peer.device);
+  if (device === undefined || peer.device === undefined) return true;
+  return matchesGlob(device, peer.device) || matchesGlob(device, withoutInstance(peer.device));
 }
 
 /** The parts of a pattern that was read before. */
@@ -212,6 +280,27 @@ function readGlob(text: string, part: string): Read<Glob> {
     glob.push(name?.value.identity ?? piece);
   }
   return { ok: true, value: glob };
+}
+
+/** A pattern of destinations; without a port it covers all ports. */
+interface OriginPattern {
+  readonly host: Glob;
+  readonly port?: number;
+}
+
+function readOrigin(text: string): Read<OriginPattern> {
+  if (text === "*") return { ok: true, value: { host: parseGlob("*") } };
+  if (text.length > PATTERN_LENGTH) {
+    return wrong("MalformedPattern", `a pattern has ${text.length} characters: write at most ${PATTERN_LENGTH}`);
+  }
+  const { host, digits } = splitHostPort(text.toLowerCase());
+  const bare = unbracketed(host);
+  if (!/^[a-z0-9*_.:-]+$/.test(bare) || (bare.includes(":") && bare === host)) {
+    return malformed(text, "its host is no name or address: write HOST:PORT or [IPV6]:PORT");
+  }
+  const port = digits === undefined ? undefined : parsePort(digits);
+  if (digits !== "*" && port === undefined) return malformed(text, "its port is no number from 1 to 65535, and no *");
+  return { ok: true, value: { host: parseGlob(bare), ...(port !== undefined && { port }) } };
 }
 
 function malformed(text: string, why: string): Read<never> {

@@ -56,6 +56,15 @@ export class Standing implements Judge {
   }
 
   /**
+   * When the last judgement stops holding, in milliseconds since 1970; infinite if nothing can change it: no token was
+   * presented, or neither keys nor revoked tokens are fetched from anywhere.
+   */
+  get holdsUntil(): number {
+    const { JWKS_URL = "", REVOKED_URL = "" } = this.#settings;
+    return JWKS_URL === "" && REVOKED_URL === "" ? Number.POSITIVE_INFINITY : this.#holdsUntil;
+  }
+
+  /**
    * Records the token that its bearer has presented. Of several, the one that expires last counts.
    *
    * @param asOf the time of the data that its judgement rests on; 0 if unknown

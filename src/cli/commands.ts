@@ -36,6 +36,14 @@ export const COMMANDS: Readonly<Record<string, ListedCommand>> = {
     summary: "receive files and messages sent to this device",
     load: async () => (await import("./commands/recv.ts")).recvCommand,
   },
+  inbox: {
+    summary: "make URLs for webhooks, which wait for this machine",
+    load: async () => (await import("./commands/inbox.ts")).inboxCommand,
+  },
+  call: {
+    summary: "ask an HTTP service of another device",
+    load: async () => (await import("./commands/call.ts")).callCommand,
+  },
   expose: {
     summary: "offer TCP services of this machine to other devices",
     load: async () => (await import("./commands/expose.ts")).exposeCommand,
@@ -71,6 +79,14 @@ export const COMMANDS: Readonly<Record<string, ListedCommand>> = {
   mailbox: {
     summary: "inspect and manage the mailboxes of an edge",
     load: async () => (await import("./commands/mailbox.ts")).mailboxCommand,
+  },
+  deploy: {
+    summary: "check the configuration of an edge before it is deployed to Cloudflare",
+    load: async () => (await import("./commands/deploy.ts")).deployCommand,
+  },
+  top: {
+    summary: "show what an edge does, again and again",
+    load: async () => (await import("./commands/top.ts")).topCommand,
   },
   completion: {
     summary: "print a script with which bash, zsh or fish completes this command",

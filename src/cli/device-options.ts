@@ -6,7 +6,7 @@
 import { hostname, userInfo } from "node:os";
 import { CAPABILITIES, type DeviceError, type DeviceOptions, type EdgeOption, TRANSPORTS } from "../device/index.ts";
 import { printable, visible } from "../lib/printable.ts";
-import { parseAddress } from "../sstp/index.ts";
+import { newInstance, parseAddress } from "../sstp/index.ts";
 import { withCode } from "./error-line.ts";
 import { size } from "./output.ts";
 import { usage } from "./parse-arguments.ts";
@@ -14,6 +14,9 @@ import { plainNotice } from "./plain-notice.ts";
 import { type CompletedOptions, PROFILE_OPTION, type ProfileOptions, withProfile } from "./profiles/profile-options.ts";
 import { PROXY_OPTIONS, type ProxyValues, proxiesOf } from "./proxy-options.ts";
 import { readAuthorities } from "./tls.ts";
+
+/** Where `grooveway start` and `grooveway relay` listen by default. */
+const OWN_RELAY = "127.0.0.1:2492";
 
 export const CONNECTION_OPTIONS = {
   ...PROFILE_OPTION,
@@ -33,7 +36,7 @@ export const CONNECTION_HELP = `  --profile NAME        take what is not given h
   --edge URL            connect to this edge, which keeps a mailbox for every device; repeatable, up to four: receive from
                         each of them, and send to the first that works
   --relay HOST[:PORT]   use this origin relay: through the edge, or by TCP without --edge; default without --edge
-                        127.0.0.1:2492
+                        ${OWN_RELAY}
   --transport NAME      auto, tcp, tcp443, tls, connect, socks, websocket, longlived, keepalive, polling; default auto,
                         the best that works. The first five after auto need a relay without an edge, connect and socks a
                         proxy too
@@ -47,7 +50,7 @@ export const CONNECTION_HELP = `  --profile NAME        take what is not given h
   --proxy-credentials FILE
                         user names and passwords of proxies, each as a line http://USER:PASSWORD@HOST:PORT
   --ca FILE             certificate authorities to trust in addition to the system's (PEM)
-  --content-length N    bytes that one LongLived session may carry; default 94371840`;
+  --content-length N    bytes that one LongLived session may carry; default 94371840, and more after the first`;
 
 /**
  * Converts command-line values to device options.
@@ -87,9 +90,12 @@ export function deviceOptions(
     hasToken: edges.some((each) => each.token !== undefined) || token !== undefined,
   });
   if (notice !== undefined) console.error(`grooveway: ${notice}`);
-  return {
+  const isOwnRelay = values.relay === undefined && values.edge === undefined;
+  const relay = isOwnRelay ? OWN_RELAY : values.relay;
+  const options: DeviceOptions = {
     address: values.as === undefined ? defaultAddress() : ownAddress(command, values.as),
-    ...relayOf(values.relay, values.edge),
+    // An edge given without a relay acts as the relay itself.
+    ...(relay !== undefined && { relay }),
     ...(values.edge !== undefined && { edge: edges.length > 1 ? edges.map(edgeOption) : values.edge }),
     ...(transport !== undefined && { transport }),
     proxy: proxiesOf(command, values),
@@ -100,6 +106,13 @@ export function deviceOptions(
     onReconnect: (error) => console.error(`grooveway: ${error.message}; reconnecting`),
     onEdgeLost: (edge, error) => console.error(`grooveway: ${edgeLost(edge, error)}`),
   };
+  // After all that may be wrong with the options.
+  if (isOwnRelay) {
+    console.error(
+      `grooveway: no --edge, no --relay and no profile of grooveway login: connecting to a relay at ${OWN_RELAY}`,
+    );
+  }
+  return options;
 }
 
 /** What is for one of several edges, and for no other. */
@@ -125,10 +138,14 @@ export function ownAddress(command: string, text: string): string {
   return text;
 }
 
-/** An edge given without a relay acts as the relay itself. */
-function relayOf(relay: string | undefined, edge: string | undefined): { relay?: string } {
-  if (relay !== undefined) return { relay };
-  return edge === undefined ? { relay: "127.0.0.1:2492" } : {};
+/**
+ * The address of one program of a device, such as `alice/laptop~k3v90q2a`: an address has one connection, and several
+ * programs run at the same time. That of the device itself if it leaves no room.
+ */
+export function instanceAddress(address: string): string {
+  const [identity = "", device = ""] = address.split("/");
+  const instance = `${identity}/${newInstance(device)}`;
+  return parseAddress(instance).ok ? instance : address;
 }
 
 /** Formats a transfer rate for display. */

@@ -27,6 +27,11 @@ const SYSTEM: Readonly<Record<string, { readonly code: ErrorCode; readonly why: 
 /** What Node and npm packages print when a package, or its build for this platform, is missing. */
 const MISSING = /^Cannot find (?:package|module) '([^']+)'|^The package "([^"]+)" could not be found/;
 
+/** Whether an error says that a package, or its build for this platform, is missing. */
+export function isMissingPackage(error: unknown): error is Error {
+  return error instanceof Error && MISSING.test(error.message);
+}
+
 /** Returns `grooveway: MESSAGE [CODE]`, followed by the stack if GROOVEWAY_DEBUG is set. */
 export function errorLine(error: unknown): string {
   const { code, message } = known(error);

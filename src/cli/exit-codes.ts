@@ -20,8 +20,10 @@ export const EXIT_CODES = {
     meaning: "it failed for a reason without a status of its own, which the message gives",
     errors: [
       "Aborted",
+      "AnsweredOther",
       "Closed",
       "Corrupted",
+      "EdgeCrashed",
       "EdgeFailed",
       "NameTooLong",
       "NodeTooOld",
@@ -55,6 +57,7 @@ export const EXIT_CODES = {
     errors: [
       "CertificateRefused",
       "ConnectFailed",
+      "NoAnswer",
       "NotAnEdge",
       "PathMtuBlackHole",
       "ProxyFailed",

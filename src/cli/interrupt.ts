@@ -18,8 +18,8 @@ function onSignal(signal: NodeJS.Signals): void {
 }
 
 /**
- * Removes signal handlers that Miniflare installs: they exit the process before the command can shut down. The caller
- * of {@link untilInterrupted} disposes of what Miniflare started, or it ends with the process.
+ * Removes signal handlers that a library installs: they exit the process before the command can shut down. The caller
+ * of {@link untilInterrupted} disposes of what was started, or it ends with the process.
  */
 function keepOthersOut(event: string | symbol, listener: (...args: unknown[]) => void): void {
   if (!END_SIGNALS.some((name) => name === event) || (listener as unknown) === onSignal) return;

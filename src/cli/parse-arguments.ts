@@ -85,12 +85,13 @@ export function unexpected(command: string, argument: string | undefined): Comma
 /**
  * The value of an option that is written like a setting.
  *
+ * @param option as the user has given it, such as `--quota`
  * @param read what reading the option as that setting gave
  * @throws CommandError Usage
  */
 export function settingOption<T>(command: string, option: string, read: Setting<T>): T {
   if (read.ok) return read.value;
-  const texts = read.problems.map((problem) => problemText({ ...problem, setting: `--${option}` }));
+  const texts = read.problems.map((problem) => problemText({ ...problem, setting: option }));
   throw usage(command, texts.join("; "));
 }
 

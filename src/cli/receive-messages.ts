@@ -16,6 +16,7 @@ import { jsonLine, visible } from "../lib/printable.ts";
 import { within } from "../lib/runtime/timeout.ts";
 import { decodeMessage, isTransferResource } from "../transfer/index.ts";
 import type { FileReceiver, FileSource, Outcome } from "./files/file-receiver.ts";
+import type { RequestForwarder } from "./http/request-forwarder.ts";
 import { decoded, messageLines } from "./message-lines.ts";
 import { type Progress, size } from "./output.ts";
 import type { Output, Piece } from "./standard-output.ts";
@@ -52,6 +53,8 @@ export interface ReceiveOptions {
   readonly opensFilesFirst: boolean;
   readonly output: Pick<Output, "columns" | "write" | "report" | "close">;
   readonly form: Form;
+  /** Passes on the requests that have waited in inboxes. */
+  readonly forwarder?: Pick<RequestForwarder, "takes" | "take" | "taken"> | undefined;
   /** Continue after the first file or message. */
   readonly isFollowing: boolean;
   /** Prints a line for the user on standard error. */
@@ -63,7 +66,7 @@ export interface ReceiveOptions {
 
 /** What was received. */
 export interface Summary {
-  /** Files and messages. */
+  /** Files and messages, and requests that were passed on. */
   readonly received: number;
   /** Transfers that were set aside. */
   readonly setAside: number;
@@ -75,16 +78,18 @@ export interface Summary {
  * @throws CommandError OutputClosed, CannotWrite; DeviceError if the connection failed for good
  */
 export async function receive(options: ReceiveOptions): Promise<Summary> {
-  const { source, output, isFollowing, signal } = options;
+  const { source, output, isFollowing, signal, forwarder } = options;
   const taker = new Taker(options);
   const underWay = new Set<Promise<void>>();
+  /** Requests that are passed on, or wait for their turn. The device bounds them. */
+  const forwarding = new Set<Promise<void>>();
   let failure: { readonly error: unknown } | undefined;
   const changed = new Condition();
   let ending: Promise<void> | undefined;
   let isOver = false;
   const end = () => {
     ending ??= (async () => {
-      await within(SETTLE, Promise.all(underWay));
+      await within(SETTLE, Promise.all([...underWay, ...forwarding]));
       output.close();
       await source.close();
       isOver = true;
@@ -101,17 +106,20 @@ export async function receive(options: ReceiveOptions): Promise<Summary> {
     if (isEnough()) stop();
     for await (const message of source.messages()) {
       if (ending !== undefined) break;
-      const work: Promise<void> = taker
-        .take(message)
+      const isForwarded = forwarder?.takes(message) === true;
+      const all = isForwarded ? forwarding : underWay;
+      const work: Promise<void> = (isForwarded ? forwarder.take(message) : taker.take(message))
         .catch((error: unknown) => {
           failure ??= { error };
         })
         .then(() => {
-          underWay.delete(work);
+          all.delete(work);
           if (failure !== undefined || isEnough()) stop();
           changed.notifyAll();
         });
-      underWay.add(work);
+      all.add(work);
+      // A server that is slow, or not there, holds up other messages only when all that the mailbox sends ahead waits for it.
+      if (isForwarded) continue;
       // Two messages in flight could each complete something, and only one was asked for.
       const most = isFollowing || !mayComplete(message) ? AT_ONCE : 1;
       while (underWay.size >= most && !isOver) {
@@ -125,7 +133,7 @@ export async function receive(options: ReceiveOptions): Promise<Summary> {
     signal.removeEventListener("abort", stop);
   }
   if (failure !== undefined) throw failure.error;
-  return { received: taker.received, setAside: taker.setAside };
+  return { received: taker.received + (forwarder?.taken ?? 0), setAside: taker.setAside };
 }
 
 /** Reports whether this message may complete a file or message, once those before it are on disk. */

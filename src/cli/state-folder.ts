@@ -6,7 +6,7 @@
  *   --state DIR, $GROOVEWAY_STATE        if given, no other is tried
  *   $XDG_STATE_HOME/grooveway            if the variable is an absolute path
  *   ~/.local/state/grooveway             Windows: %LOCALAPPDATA%\grooveway
- *   .grooveway in the folder for files   without a usable home, as in a container; the user is told once
+ *   .grooveway in the folder for files   without a usable home, as in a container; the command says so once
  *
  * @module
  */

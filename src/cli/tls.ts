@@ -62,6 +62,10 @@ function privateKeyOf(text: string, file: string): KeyObject {
 
 function certificatesOf(option: string, text: string, file: string): X509Certificate[] {
   const found = text.match(CERTIFICATE) ?? [];
+  const begun = text.split("-----BEGIN CERTIFICATE-----").length - 1;
+  if (begun > found.length && found.length > 0) {
+    throw unusable(`${option} ${file} ends within a certificate: it is being written, or write it anew`);
+  }
   try {
     if (found.length > 0) return found.map((pem) => new X509Certificate(pem));
   } catch {

@@ -104,6 +104,30 @@ export function textAt(
   return undefined;
 }
 
+/** Reports what is wrong in a list of texts. */
+export function textsAt(
+  table: Readonly<Record<string, unknown>>,
+  path: Path,
+  key: string,
+  problemOf: (text: string) => TextProblem,
+  report: Report,
+): void {
+  if (!Object.hasOwn(table, key)) return;
+  const list = table[key];
+  if (!Array.isArray(list)) {
+    const cure = "write it in brackets, with commas between its strings";
+    report({ path: [...path, key], problem: `${visible(key)} is not a list`, cure });
+    return;
+  }
+  for (const [index, value] of list.entries()) {
+    const found: TextProblem =
+      typeof value === "string" ? problemOf(value) : ["has what is not a string", "put it in quotation marks"];
+    if (found === undefined) continue;
+    const [problem, cure] = found;
+    report({ path: [...path, key, index], problem: `${visible(key)} ${problem}`, cure });
+  }
+}
+
 /**
  * Returns the line in which something is, or ends: the first one up to which the document has it. The parser gives no
  * positions, so it is searched by halves.

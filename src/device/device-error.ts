@@ -50,6 +50,8 @@ export const DEVICE_ERRORS = {
   OutboxFull: "retry",
   /** The message was withdrawn by its `signal` before it was sent. */
   Aborted: "give up",
+  /** No answer to a request came before its deadline. */
+  NoAnswer: "retry",
   /** A stream was reset, or never opened; the message gives the reason. */
   StreamReset: "give up",
   /** The device was closed. */

@@ -17,9 +17,11 @@ import { Inbox } from "./inbox.ts";
 import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./message.ts";
 import { type ConnectionOptions, connectionOptions, type DeviceOptions, type Settings, settingsOf } from "./options.ts";
 import { Outbox, type Outgoing, tooLong } from "./outbox.ts";
+import type { Platform } from "./platform.ts";
 import { assertSayable, Recipients } from "./recipients.ts";
 import type { Destination } from "./relay-connection.ts";
-import { bytesNeeded, type Platform, RenewedConnection } from "./renewed-connection.ts";
+import { bytesNeeded, RenewedConnection } from "./renewed-connection.ts";
+import { type RequestHandler, type RequestOptions, Requests, type ServiceAnswer } from "./requests.ts";
 import { type DeviceConnections, SeveralEdges } from "./several-edges.ts";
 import type { DeviceStream } from "./streams/device-stream.ts";
 import type { DialOptions, StreamHandler, StreamHost } from "./streams/stream-host.ts";
@@ -44,6 +46,7 @@ export abstract class PortableDevice {
   readonly #recipients: Recipients;
   readonly #outbox: Outbox;
   readonly #streams: StreamHost | undefined;
+  readonly #requests: Requests;
   readonly #connection: DeviceConnections;
   readonly #answers: Answers = {
     stored: (userRef) => ({ id: this.#voucher.id(userRef) }),
@@ -68,10 +71,15 @@ export abstract class PortableDevice {
     this.#recipients = new Recipients(this.#idSuffix, isAlone ? relay : undefined);
     this.#streams =
       options.keyring &&
-      platform.streams?.({
+      platform.streams({
         address: options.address,
         keyring: options.keyring,
+        plain: options.plain,
         resumeTime: options.resumeTime,
+        onRefused: options.onStreamsRefused,
+        onUnanswered: options.onUnanswered,
+        refusal: (error, destination) =>
+          this.#meetsToken ? sendRefusal(error, this.#connection.token, destination, "stream") : error,
         destination: (to, resourceURL) => this.#recipients.destination(to, resourceURL),
         renew: () => this.#connection.renew(),
         isRenewing: () => this.#connection.isRenewing,
@@ -87,11 +95,18 @@ export abstract class PortableDevice {
       onHeld: options.onHeld,
       onReleased: options.onReleased,
     });
-    this.#inbox = new Inbox(limit, (engine) => this.#connection.finished(engine), this.#streams);
+    this.#requests = new Requests({
+      send: (to, body, sent) => this.send(to, body, sent),
+      onUnanswered: options.onUnanswered,
+      relay: isAlone ? relay : undefined,
+      receives: options.receive !== false,
+    });
+    this.#inbox = new Inbox(limit, (engine) => this.#connection.finished(engine), this.#streams, this.#requests);
     const shared = {
       platform,
       outbox: this.#outbox,
       inbox: this.#inbox,
+      awaitedSince: () => this.#streams?.awaitedSince,
       onLost: (error: DeviceError) => this.#end(error),
     };
     const several = isAlone ? undefined : new SeveralEdges({ ...shared, edges: connections, options });
@@ -160,6 +175,18 @@ export abstract class PortableDevice {
   }
 
   /**
+   * Leaves messages of a resource in the mailbox until the returned function is called, because the application can do
+   * nothing with them now. Messages of other resources go on. Those that `messages()` has given, and that are not done,
+   * may be done at any time.
+   *
+   * @example
+   * const resume = device.suspend("orders");
+   */
+  suspend(resource: string): () => void {
+    return this.#inbox.suspend(resource);
+  }
+
+  /**
    * Offers a service, under a name of visible ASCII characters, to devices whose address and key the keyring admits.
    * Returns a function that ends the offer. Streams that were opened go on.
    *
@@ -182,6 +209,56 @@ export abstract class PortableDevice {
   dial(to: string, service: string, options?: DialOptions): Promise<DeviceStream> {
     try {
       return this.#hosted.dial(to, service, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Asks a service of another device, `identity/device` or one of the devices of an `identity`, by an HTTP request.
+   * Resolves with its answer, whatever its status. Request and answer are messages: they wait in mailboxes while either
+   * device is away, until the deadline. A service may get the request twice, with the same id.
+   *
+   * @throws DeviceError NoAnswer, those of `send`
+   *
+   * @example
+   * const { status, text } = await device.request("bob/pc", "api", { path: "/status" });
+   */
+  request(to: string, service: string, options: RequestOptions = {}): Promise<ServiceAnswer> {
+    return this.#requests.request(to, service, options);
+  }
+
+  /**
+   * Serves requests of other devices to a service, under a name of letters, digits and `. _ -`. Those who may send to this
+   * device, or its identity, may ask: `request.from` is who does. Returns a function that ends it. Requests to services
+   * that nobody serves wait in the mailbox.
+   *
+   * @throws DeviceError InvalidOption
+   *
+   * @example
+   * device.respond("api", (request) => ({ body: `hello ${request.from}` }));
+   */
+  respond(service: string, handler: RequestHandler): () => void {
+    return this.#requests.respond(service, handler);
+  }
+
+  /**
+   * Opens a stream to a TCP destination that the edge dials, `host:port`, for services beside the relay. The edge's
+   * operator lists them, and the token needs the scope `origin:HOST:PORT`. Resolves when the destination has accepted.
+   * Octets are protected up to the edge, by its TLS. The stream outlives the connections of this device for the resume
+   * time of the edge, default 10 minutes, but no restart of the edge.
+   *
+   * @throws DeviceError StreamReset, InvalidOption, Aborted, Closed
+   *
+   * @example
+   * const stream = await device.dialOrigin("db.example.com:5432");
+   */
+  dialOrigin(to: string, options?: DialOptions): Promise<DeviceStream> {
+    try {
+      if (this.#options.receive === false) {
+        throw new DeviceError("InvalidOption", 'the device takes nothing: give it the option receive: "streams"');
+      }
+      return this.#hosted.dialOrigin(to, options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -237,6 +314,7 @@ export abstract class PortableDevice {
     this.#ended = error;
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
     this.#streams?.end(error);
+    this.#requests.end(error);
     this.#connection.end();
     this.#outbox.end(error);
     this.#inbox.end(error.code === "Closed" ? undefined : error);

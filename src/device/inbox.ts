@@ -8,8 +8,8 @@
 import { Condition } from "../lib/condition.ts";
 import { Queue } from "../lib/queue.ts";
 import { RecentSet } from "../lib/recent-set.ts";
-import type { Connection, ConnectionEvent, ReceivedMessageFields } from "../sstp/index.ts";
-import { CloseReasonId, isStreamResource } from "../sstp/index.ts";
+import type { Availability, Connection, ConnectionEvent, ReceivedMessageFields } from "../sstp/index.ts";
+import { CloseReasonId, isOriginResource, isStreamResource } from "../sstp/index.ts";
 import { parseCapabilities } from "../store-and-forward/capabilities.ts";
 import { Arena, MessageBody } from "../store-and-forward/message-body.ts";
 import { claimIn, senderIn } from "../store-and-forward/vouched-id.ts";
@@ -17,6 +17,7 @@ import type { DeviceError } from "./device-error.ts";
 import { INBOX_MESSAGE, INBOX_OCTETS, UNFINISHED_MESSAGES } from "./limits.ts";
 import { isRecipient, type Message, partFromWire, sourceOf } from "./message.ts";
 import type { RelayConnection } from "./relay-connection.ts";
+import type { Requests } from "./requests.ts";
 import type { PacketReceiver, StreamHost } from "./streams/stream-host.ts";
 
 /** A message arriving on one session of one carrier. */
@@ -57,6 +58,7 @@ export class Inbox {
   readonly #unfinishedLimit: number;
   readonly #taken: (engine: Connection) => void;
   readonly #streams: StreamHost | undefined;
+  readonly #requests: Requests | undefined;
   readonly #arrivals = new Map<Connection, Arrivals>();
   readonly #waiting = new Map<string, Waiting>();
   /** Recipients and ids of finished messages. */
@@ -67,6 +69,8 @@ export class Inbox {
   /** Caches the check of the last sender's address; consecutive messages often share it. */
   #lastSender = { address: "", good: false };
   readonly #messages = new Queue<Message>();
+  /** Each resource whose messages wait in the mailbox, once for each call that said so. */
+  readonly #suspensions = new Set<{ readonly resource: string }>();
   /** Bytes of messages that are not done, and of messages that have arrived in part, from all relays together. */
   #octets = 0;
   #unfinished = 0;
@@ -79,12 +83,65 @@ export class Inbox {
   /**
    * @param taken called with the connection when the application is done with a message from it
    * @param streams takes what arrives for streams
+   * @param requests takes requests and answers
    */
-  constructor(messageLimit: number, taken: (engine: Connection) => void = () => undefined, streams?: StreamHost) {
+  constructor(
+    messageLimit: number,
+    taken: (engine: Connection) => void = () => undefined,
+    streams?: StreamHost,
+    requests?: Requests,
+  ) {
     this.#limit = messageLimit;
     this.#unfinishedLimit = Math.max(INBOX_OCTETS, UNFINISHED_MESSAGES * messageLimit);
     this.#taken = taken;
     this.#streams = streams;
+    this.#requests = requests;
+  }
+
+  /**
+   * Whether messages of a resource may come. What is refused, or has to wait, stays in the mailbox.
+   *
+   * @param takesMessages whether the application takes messages
+   */
+  availabilityOf(resource: string, takesMessages: boolean): Availability {
+    if (isStreamResource(resource)) return "ready";
+    if (this.#isSuspended(resource)) return "notReady";
+    return this.#requests?.availabilityOf(resource) ?? (takesMessages ? "ready" : "fault");
+  }
+
+  /**
+   * Leaves messages of a resource in the mailbox until the returned function is called. Their sessions are closed, so that
+   * those that came and are not done hold up no others: the relay sends them again, and they are not given out twice.
+   */
+  suspend(resource: string): () => void {
+    const suspension = { resource };
+    this.#suspensions.add(suspension);
+    for (const [arrivals, sessionId] of this.#sessionsFor(resource)) {
+      this.#refuse(arrivals, sessionId, NoReason);
+      void arrivals.carrier.flush();
+    }
+    return () => {
+      if (!this.#suspensions.delete(suspension) || this.#isSuspended(resource)) return;
+      for (const [{ carrier }, sessionId] of this.#sessionsFor(resource)) {
+        if (carrier.engine.session(sessionId) === undefined) continue;
+        carrier.engine.setAvailability(sessionId, "ready");
+        void carrier.flush();
+      }
+    };
+  }
+
+  #isSuspended(resource: string): boolean {
+    for (const suspension of this.#suspensions) if (suspension.resource === resource) return true;
+    return false;
+  }
+
+  /** The sessions of a resource, on all connections. */
+  #sessionsFor(resource: string): [Arrivals, sessionId: number][] {
+    return [...this.#arrivals.values()].flatMap((arrivals) =>
+      [...arrivals.sessions]
+        .filter(([, session]) => session.resource === resource)
+        .map(([sessionId]): [Arrivals, number] => [arrivals, sessionId]),
+    );
   }
 
   /** A promise while too many messages are not done; undefined when more may be read. */
@@ -103,9 +160,10 @@ export class Inbox {
         this.#arrivalsOn(carrier).sessions.set(event.sessionId, {
           resource: event.resourceURL,
           recipient,
-          packets: isStreamResource(event.resourceURL) ? this.#streams?.receiver(recipient) : undefined,
+          packets: this.#receiver(event.resourceURL, recipient),
           arriving: undefined,
         });
+        this.#requests?.opened(carrier, event.sessionId, event.resourceURL);
         break;
       }
       case "message": {
@@ -138,9 +196,16 @@ export class Inbox {
         this.#arrived(carrier, event.sessionId, event.message);
         break;
       case "sessionClosed":
+        this.#requests?.closed(engine, event.sessionId);
         this.#drop(engine, event.sessionId);
         break;
     }
+  }
+
+  /** What takes packets of streams; undefined for other messages. */
+  #receiver(resourceURL: string, recipient: string): PacketReceiver | undefined {
+    if (isOriginResource(resourceURL)) return this.#streams?.edgeReceiver();
+    return isStreamResource(resourceURL) ? this.#streams?.receiver(recipient) : undefined;
   }
 
   /** Acknowledges a message with packets. Returns false if the message has none. */
@@ -205,6 +270,7 @@ export class Inbox {
   forget(engine: Connection): void {
     for (const sessionId of [...(this.#arrivals.get(engine)?.sessions.keys() ?? [])]) this.#drop(engine, sessionId);
     this.#arrivals.delete(engine);
+    this.#requests?.closed(engine);
     for (const waiting of this.#waiting.values()) {
       waiting.acknowledge = waiting.acknowledge.filter(({ carrier }) => carrier.engine !== engine);
     }
@@ -269,7 +335,7 @@ export class Inbox {
     this.#octets += size;
     if (this.#octets > INBOX_OCTETS) this.#drained ??= Promise.withResolvers<void>();
     let done = false;
-    this.#messages.push({
+    const message: Message = {
       id,
       from: this.#checked(address),
       vouched,
@@ -282,7 +348,9 @@ export class Inbox {
         done = true;
         this.#finish(source, key, waiting, size);
       },
-    });
+    };
+    if (this.#requests?.take(message) === true) return;
+    this.#messages.push(message);
     this.#readable.notifyAll();
   }
 

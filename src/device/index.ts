@@ -36,8 +36,16 @@ export {
 export type { Message, SendOptions, StreamPart } from "./message.ts";
 export { Device } from "./node-device.ts";
 export type { DeviceOptions, EdgeOption, HeldListener } from "./options.ts";
+export type {
+  RequestHandler,
+  RequestHeaders,
+  RequestOptions,
+  ResponseParts,
+  ServiceAnswer,
+  ServiceRequest,
+} from "./requests.ts";
 export { type DeviceStream, StreamError, type StreamPeer } from "./streams/device-stream.ts";
-export { type Keyring, MemoryKeyring } from "./streams/keyring.ts";
+export { type Keyring, type KeyringContents, MemoryKeyring } from "./streams/keyring.ts";
 export type { DialOptions, StreamHandler } from "./streams/stream-host.ts";
 export type { Dialler, Patience } from "./transports/dial.ts";
 export type { Endpoint } from "./transports/endpoint.ts";

@@ -19,11 +19,11 @@ export const WRITE_AHEAD = 256 * 1024;
 /** The device stops reading a relay that leaves this many bytes of answers unread; none asks for nearly as much. */
 export const ANSWERS_AHEAD = 1024 * 1024;
 
-/** How long a device offers an edge smaller bodies after the way has refused one: it may have moved meanwhile. */
-export const BODY_LIMIT_TIME = 3600_000;
+/** How long a device asks an edge for less after the way has refused something: it may have moved meanwhile. */
+export const WAY_LIMIT_TIME = 3600_000;
 
-/** Edges whose body limits a device remembers: more than a person lists. */
-export const BODY_LIMITS = 16;
+/** Edges whose limits a device remembers: more than a person lists. */
+export const WAY_LIMITS = 16;
 
 /** The socket is paused while this many received bytes wait to be read. */
 export const READ_AHEAD = 256 * 1024;
@@ -174,9 +174,9 @@ export const DRAIN_INTERVAL = 5;
 
 /**
  * Bytes that a browser's WebSocket may bring while this device does not read, and cannot stop it: twice what an edge
- * sends unconfirmed, which is 1 MiB.
+ * sends unconfirmed, which is 4 MiB at most.
  */
-export const UNREAD_MESSAGES = 2 * 1024 * 1024;
+export const UNREAD_MESSAGES = 8 * 1024 * 1024;
 
 /** Recipients whose addressing a device caches: more than a program talks to, in little memory. */
 export const REMEMBERED_RECIPIENTS = 1000;
@@ -300,3 +300,15 @@ export const EDGE_RETURN_LAST = 5 * 60_000;
 
 /** How long a Connect may wander in a proxy after it was given up: as long as an edge waits for one, twice. */
 export const STRAY_TIME = 60_000;
+
+/** For how long an answer to a request is waited for, unless the caller says otherwise: as long as by HTTP. */
+export const REQUEST_DEADLINE = 30_000;
+
+/** Bytes of randomness in the id of a request: nobody else can answer it. */
+export const REQUEST_ID_OCTETS = 16;
+
+/** Requests that are served at a time. Others wait, in at most {@link INBOX_OCTETS}. */
+export const REQUESTS_AT_ONCE = 64;
+
+/** The longest time of one timer: runtimes take more for none. */
+export const LONGEST_TIMER = 2 ** 31 - 1;

@@ -7,22 +7,22 @@ import { getServers } from "node:dns";
 import { networkInterfaces } from "node:os";
 import { PortableDevice } from "./device.ts";
 import { type DeviceOptions, wayOptions } from "./options.ts";
-import type { Platform } from "./renewed-connection.ts";
+import type { Platform } from "./platform.ts";
 import { NODE_AES_GCM, NODE_CHACHA_POLY } from "./streams/node-ciphers.ts";
 import { StreamHost } from "./streams/stream-host.ts";
-import { bodyLimits } from "./transports/body-limits.ts";
 import { findWays } from "./transports/find-ways.ts";
 import { openTransport } from "./transports/open-transport.ts";
 import { Proxies } from "./transports/proxy/proxy-settings.ts";
 import { networkKey } from "./transports/surroundings.ts";
+import { wayLimits } from "./transports/way-limits.ts";
 
 /** What Node offers a device. */
 function platformOf({ proxy }: DeviceOptions): Platform {
   const proxies = typeof proxy === "object" ? proxy : new Proxies({ proxy });
   const network = () => networkKey({ interfaces: networkInterfaces(), dnsServers: getServers() });
-  const limits = bodyLimits(network);
+  const limits = wayLimits(network);
   return {
-    open: (transport) => openTransport({ ...transport, proxies, bodyLimits: limits }),
+    open: (transport) => openTransport({ ...transport, proxies, wayLimits: limits }),
     ways: async (options) => await findWays(wayOptions(options), proxies),
     network,
     streams: (options) => new StreamHost({ ...options, suites: [NODE_AES_GCM, NODE_CHACHA_POLY] }),

@@ -5,6 +5,7 @@
  */
 import { SECURE_TUNNEL_PORT } from "../encapsulation/index.ts";
 import { type Address, parseAddress, parseRelayName } from "../sstp/index.ts";
+import type { Reason } from "../streams/index.ts";
 import { DeviceError } from "./device-error.ts";
 import { EDGES, MESSAGE_LIMIT } from "./limits.ts";
 import { validOption } from "./recipients.ts";
@@ -45,7 +46,10 @@ export interface DeviceOptions {
   readonly transport?: TransportName | "auto";
   /** Remembers between runs which way works in which network. Default: while the device runs. */
   readonly ways?: WayMemory;
-  /** LongLived: bytes that each of its two sessions may carry, at least twice `messageLimit`. Default 90 MiB. */
+  /**
+   * LongLived: bytes that each of its two sessions may carry, at least twice `messageLimit`. Default 90 MiB, and once
+   * that is used up 2147479552, where it is accepted.
+   */
   readonly contentLength?: number;
   /** Longest message in bytes. Default 16 MiB. */
   readonly messageLimit?: number;
@@ -67,13 +71,26 @@ export interface DeviceOptions {
   /**
    * False for a device that only sends: it takes no messages and needs no right to. Any number may run beside a device
    * with the same address. On a relay of an earlier version, or of another make, it replaces that device. "streams" for
-   * a device that takes streams and leaves messages in its mailbox. Default true.
+   * a device that takes streams, and requests and answers, and leaves messages in its mailbox. Default true.
    */
   readonly receive?: boolean | "streams";
   /** Enables streams: the device's key, and the keys of others that it trusts. */
   readonly keyring?: Keyring;
+  /**
+   * Leaves streams unsealed, so that the edge can read and change them; devices still prove their keys. A device with the
+   * other choice is refused as SuiteRefused, at both ends. Default false.
+   */
+  readonly plain?: boolean;
   /** How long streams that others have opened outlive their connections, in milliseconds: up to a day. Default 600000. */
   readonly resumeTime?: number;
+  /** Called when a device that dials this one is refused, with its address. For logging: anybody can cause it. */
+  readonly onStreamsRefused?: (address: string, reason: Reason) => void;
+  /**
+   * Called with the address of a device that has dialed this one, or sent it a request, and cannot be answered: the relay
+   * refuses what goes there (RecipientRefused), most often because this device's token lacks the scope. For logging:
+   * anybody who may write to this device can cause it.
+   */
+  readonly onUnanswered?: (address: string, error: DeviceError) => void;
   /** Closes the device when it aborts. */
   readonly signal?: AbortSignal;
   /** Called for each lost connection, and each refused one that will be retried. For logging. */

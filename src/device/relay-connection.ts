@@ -5,6 +5,7 @@
  * @module
  */
 
+import { free } from "../lib/octets.ts";
 import { atTime, endOfTurn, sleep, within } from "../lib/runtime/timeout.ts";
 import {
   type Address,
@@ -20,7 +21,11 @@ import {
   relayURL,
   SessionStatusId,
 } from "../sstp/index.ts";
-import { parseCapabilities, SEND_ONLY } from "../store-and-forward/capabilities.ts";
+import {
+  type Capabilities as PeerCapabilities,
+  parseCapabilities,
+  SEND_ONLY,
+} from "../store-and-forward/capabilities.ts";
 import { SessionPool, SessionSlot } from "../store-and-forward/session-pool.ts";
 import { DeviceError } from "./device-error.ts";
 import {
@@ -83,6 +88,8 @@ export class RelayConnection {
   readonly #ended = Promise.withResolvers<DeviceError>();
   /** The longest message that the relay accepts, in bytes. Infinity until the relay states one. */
   messageLimit = Number.POSITIVE_INFINITY;
+  /** Whether the relay, an edge, dials TCP destinations for its devices. */
+  dialsOrigins = false;
 
   /**
    * @param on called for every event of the engine, with the destination key if the event concerns a session of ours
@@ -307,6 +314,8 @@ export class RelayConnection {
         if (blocks.length === 0) break;
         this.#sentAt = performance.now();
         await this.transport.write(blocks);
+        // The garbage collector would come too often for blocks of bulk data.
+        if (this.transport.capabilities.copiesWrites) for (const { buffer } of blocks) free(buffer);
       }
     } catch (error) {
       this.end(error);
@@ -328,7 +337,7 @@ export class RelayConnection {
       case "connected":
         // Later bytes of the same read may have closed the connection already; that event comes next.
         if (this.engine.closed !== undefined) break;
-        this.messageLimit = parseCapabilities(event.productCapabilities).longestMessage ?? Number.POSITIVE_INFINITY;
+        this.#introduced(parseCapabilities(event.productCapabilities));
         if (this.#options.receive) {
           this.#attachId = this.engine.attach({ accountURL: accountURL(this.#options.address) });
         } else this.#admit();
@@ -363,6 +372,11 @@ export class RelayConnection {
         void this.flush().then(() => event.by === "self" && this.transport.close());
         break;
     }
+  }
+
+  #introduced({ longestMessage, origins }: PeerCapabilities): void {
+    this.messageLimit = longestMessage ?? Number.POSITIVE_INFINITY;
+    this.dialsOrigins = origins;
   }
 
   #admit(): void {

@@ -9,69 +9,31 @@
  *
  * @module
  */
-import { bracketed } from "../lib/host-port.ts";
 import { sleep, within } from "../lib/runtime/timeout.ts";
-import {
-  type Closed,
-  ConnectCloseReasonId,
-  type Connection,
-  type ConnectionEvent,
-  isStreamResource,
-} from "../sstp/index.ts";
-import { asDeviceError, type ClimbOptions, climb } from "./climb.ts";
+import { type Closed, ConnectCloseReasonId, type Connection, type ConnectionEvent } from "../sstp/index.ts";
+import { CarrierOpener, type Run } from "./carrier-opener.ts";
+import { asDeviceError } from "./climb.ts";
 import { DeviceError } from "./device-error.ts";
 import type { Inbox } from "./inbox.ts";
 import {
   BUSY_PATIENCE,
-  CONNECT_TIMEOUT,
   CONTENT_RESERVE,
   DRAIN_PATIENCE,
   GAP_PATIENCE,
   LONGEST_REST,
   PROBE_DRAIN,
   RECONNECT_FIRST,
-  STRAY_TIME,
   SURROUNDINGS_INTERVAL,
 } from "./limits.ts";
-import { type ConnectionOptions, isUsable, type Settings } from "./options.ts";
+import { NetworkPlace } from "./network-place.ts";
+import type { ConnectionOptions, Settings } from "./options.ts";
 import { type Outbox, onWire } from "./outbox.ts";
+import type { Platform } from "./platform.ts";
 import { isForgeable, ReconnectPause, Refusals } from "./reconnect.ts";
-import { type CarrierOptions, closure, RelayConnection } from "./relay-connection.ts";
-import type { StreamHost, StreamHostOptions } from "./streams/stream-host.ts";
-import { otherAudience } from "./token-refusal.ts";
+import { closure, type RelayConnection } from "./relay-connection.ts";
 import { tokenFrom } from "./token-source.ts";
-import { pathText, wayText } from "./transports/candidates.ts";
-import { IdleCuts } from "./transports/idle-cuts.ts";
-import { Ladder, type Probe } from "./transports/ladder.ts";
-import { NetworkMemory, type WayMemory } from "./transports/network-memory.ts";
 import { PathMtuWatch } from "./transports/path-mtu.ts";
 import { SleepWatch } from "./transports/surroundings.ts";
-import { CAPABILITIES, type OpenTransport, type TransportName, type Way } from "./transports/transport.ts";
-
-/** A carrier and its state. */
-interface Run {
-  readonly carrier: RelayConnection;
-  /** Its way, where the ladder has chosen it. */
-  readonly way: string | undefined;
-  /** When it was connected. */
-  readonly since: number;
-  /** Whether the relay acknowledged a message on it, or the application finished one from it. */
-  carried: boolean;
-  /** Another carrier has taken over. Late events are ignored: the relay repeats them on the new one. */
-  retired: boolean;
-}
-
-/** What a device needs of the platform that it runs on. */
-export interface Platform {
-  /** How to open each transport. */
-  readonly open: OpenTransport;
-  /** The ways that the options and the proxies of this moment allow, best first. */
-  readonly ways: (options: ConnectionOptions) => Promise<readonly Way[]>;
-  /** The key of the network that this machine is in; see `networkKey`. Empty without one. */
-  readonly network: () => string;
-  /** Makes what carries streams; absent where the platform has none. */
-  readonly streams?: (options: Omit<StreamHostOptions, "suites">) => StreamHost;
-}
 
 /** What a connection needs of the outbox. */
 export type Outlet = Pick<Outbox, "attach" | "detach" | "on" | "ending" | "isBusy" | "isSending" | "progress">;
@@ -85,6 +47,8 @@ export interface RenewedConnectionOptions {
   readonly otherEdges?: readonly string[];
   readonly outbox: Outlet;
   readonly inbox: Inbox;
+  /** Since when a program waits for data of a stream; undefined if none does. Default: none does. */
+  readonly awaitedSince?: (() => number | undefined) | undefined;
   /** Called when the connection is lost for good. The device must then call `end`. */
   readonly onLost: (error: DeviceError) => void;
 }
@@ -92,47 +56,56 @@ export interface RenewedConnectionOptions {
 export class RenewedConnection {
   readonly #options: ConnectionOptions;
   readonly #settings: Settings;
-  readonly #platform: Platform;
-  readonly #otherEdges: readonly string[];
   readonly #outbox: Outlet;
   readonly #inbox: Inbox;
   readonly #onLost: (error: DeviceError) => void;
   #run: Run | undefined;
-  #token: string | undefined;
   #replacing = false;
   readonly #reconnectPause = new ReconnectPause();
   readonly #refusals: Refusals;
   readonly #pathMtu = new PathMtuWatch();
   #renewal: Promise<void> | undefined;
-  /** Carriers being connected. */
-  readonly #opening = new Set<RelayConnection>();
-  readonly #memory: WayMemory;
-  readonly #ladder: Ladder;
-  #idleCuts: IdleCuts;
-  /** Key of the network in which the ladder stands. */
-  #network: string;
+  /** Whether a LongLived carrier that follows a used-up one may be asked to carry more: until such a one fails. */
+  #mayBeLong: boolean;
+  readonly #place: NetworkPlace;
+  readonly #opener: CarrierOpener;
   /** Ends the search for a better way, if there is one. */
   #search: AbortController | undefined;
-  /** Until when a Connect that was given up may arrive, and replace the connection in use. */
-  #strayUntil = 0;
   /** Aborts pauses, so that a closed device holds no timer. */
   readonly #closing = new AbortController();
 
-  constructor({ options, settings, platform, otherEdges = [], outbox, inbox, onLost }: RenewedConnectionOptions) {
+  constructor({
+    options,
+    settings,
+    platform,
+    otherEdges = [],
+    outbox,
+    inbox,
+    awaitedSince,
+    onLost,
+  }: RenewedConnectionOptions) {
     this.#options = options;
+    this.#mayBeLong = options.contentLength === undefined;
     this.#settings = settings;
-    this.#platform = platform;
-    this.#network = platform.network();
-    this.#memory = options.ways ?? new NetworkMemory();
-    this.#ladder = new Ladder(this.#memory.recall(this.#place));
-    this.#idleCuts = this.#idleCutsHere();
+    const { network } = platform;
+    this.#place = new NetworkPlace({ to: options.edge ?? settings.relay, network, memory: options.ways });
     this.#refusals = new Refusals(
       isForgeable(options.allowPlain ? options.edge?.replace(/^https:/, "http:") : options.edge),
     );
-    this.#otherEdges = otherEdges;
     this.#outbox = outbox;
     this.#inbox = inbox;
     this.#onLost = onLost;
+    this.#opener = new CarrierOpener({
+      options,
+      settings,
+      platform,
+      place: this.#place,
+      otherEdges,
+      inbox,
+      awaitedSince,
+      closing: this.#closing.signal,
+      on: (run, event, key) => this.#on(run, event, key),
+    });
   }
 
   /** Makes the first connection. Call once. */
@@ -173,7 +146,7 @@ export class RenewedConnection {
 
   /** Token of the last connection. */
   get token(): string | undefined {
-    return this.#token;
+    return this.#opener.token;
   }
 
   /** Whether the carrier is being replaced. Then no new message begins on it. */
@@ -200,7 +173,7 @@ export class RenewedConnection {
   end(): void {
     this.#closing.abort();
     this.#search?.abort();
-    for (const carrier of this.#opening) carrier.abandon();
+    this.#opener.end();
     this.#run = undefined;
   }
 
@@ -213,7 +186,7 @@ export class RenewedConnection {
     const until = performance.now() + BUSY_PATIENCE;
     for (;;) {
       try {
-        return await this.#open();
+        return await this.#opener.open();
       } catch (error) {
         const rest = restOf(error);
         if (rest === 0 || performance.now() + rest > until) throw error;
@@ -223,141 +196,6 @@ export class RenewedConnection {
         if (this.#isOver) throw error;
       }
     }
-  }
-
-  /** Connects a new carrier, by the transport of the options or by the best way that works. */
-  async #open(): Promise<Run> {
-    const { transport } = this.#settings;
-    const token = await this.#freshToken();
-    if (transport !== undefined) return this.#openBy(transport, token);
-    const ways = await this.#ways();
-    const { ids, isFirstKnown } = this.#ladder.order([...ways.keys()], performance.now());
-    return this.#race(
-      ways,
-      ids.map((id) => ({ id, trial: 0 })),
-      token,
-      { isFirstKnown, onSlow: this.#options.onReconnect, signal: this.#closing.signal },
-    );
-  }
-
-  async #freshToken(): Promise<string | undefined> {
-    this.#token = await tokenFrom(this.#options.token, this.#closing.signal);
-    const refusal = otherAudience(this.#token, { name: this.#settings.relay, others: this.#otherEdges });
-    if (refusal !== undefined) throw refusal;
-    return this.#token;
-  }
-
-  async #openBy(transport: TransportName, token: string | undefined): Promise<Run> {
-    if (this.#isOver) throw new DeviceError("Closed", "the device was closed");
-    const run = this.#begin({ transport }, token);
-    const { carrier } = run;
-    let isLate = false;
-    const timer = setTimeout(() => {
-      isLate = true;
-      carrier.abandon();
-    }, CONNECT_TIMEOUT);
-    try {
-      await carrier.connect();
-      return run;
-    } catch (error) {
-      this.#dismiss(run);
-      // Its Connect may still arrive, unless the relay has answered it.
-      if (isLate || asDeviceError(error).code === "ConnectFailed") this.#strayUntil = performance.now() + STRAY_TIME;
-      throw isLate ? unanswered(this.#settings.relay, transport) : error;
-    } finally {
-      clearTimeout(timer);
-      this.#opening.delete(carrier);
-    }
-  }
-
-  /** Opens a carrier. Its events are handled from the first one on. */
-  #begin(way: Pick<CarrierOptions, "transport" | "way" | "onConnected">, token: string | undefined): Run {
-    const { edge, contentLength, ca, allowPlain, receive = true } = this.#options;
-    const { self: address, relay } = this.#settings;
-    const { limit } = this.#idleCuts;
-    let run: Run | undefined;
-    const carrier = new RelayConnection(
-      {
-        ...way,
-        relay,
-        edge,
-        contentLength,
-        ca,
-        token,
-        allowPlain,
-        idleLimit: Number.isFinite(limit) ? limit : undefined,
-        receive: receive !== false,
-        address,
-        ends: this.#options.relay === undefined,
-        open: this.#platform.open,
-      },
-      (event, key) => run !== undefined && this.#on(run, event, key),
-      () => this.#inbox.full,
-    );
-    run = {
-      carrier,
-      way: way.way && wayText(way.way),
-      since: performance.now(),
-      carried: false,
-      retired: false,
-    };
-    this.#opening.add(carrier);
-    return run;
-  }
-
-  /** Forgets a carrier that was not needed, or did not connect. */
-  #dismiss(run: Run): void {
-    run.retired = true;
-    this.#opening.delete(run.carrier);
-    this.#inbox.forget(run.carrier.engine);
-  }
-
-  /** The ways of this moment by their names, best first. */
-  async #ways(): Promise<Map<string, Way>> {
-    const ways = await this.#platform.ways(this.#options);
-    return new Map(ways.filter((way) => isUsable(way, this.#options)).map((way) => [wayText(way), way]));
-  }
-
-  /** Connects by the first of some ways that works. */
-  async #race(
-    ways: ReadonlyMap<string, Way>,
-    probes: readonly Probe[],
-    token: string | undefined,
-    options: Pick<ClimbOptions, "isFirstKnown" | "beforeConnect" | "onSlow" | "signal">,
-  ): Promise<Run> {
-    const runs = new Map<RelayConnection, Run>();
-    const wayOf = (id: string): Way => {
-      const way = ways.get(id);
-      if (way === undefined) throw new Error(`unknown way ${id}`);
-      return way;
-    };
-    const forgeable = new Set(probes.filter(({ id }) => isForgeableWay(wayOf(id))).map(({ id }) => id));
-    const { carrier } = await climb({
-      ...options,
-      isForgeable: (id) => forgeable.has(id) && forgeable.size < probes.length,
-      runners: probes.map(({ id, trial }) => {
-        const way = wayOf(id);
-        return { id, trial, path: pathText(way), echoes: CAPABILITIES[way.transport].carriesToken };
-      }),
-      open: (id, onConnected) => {
-        const way = wayOf(id);
-        const run = this.#begin({ transport: way.transport, way, onConnected }, token);
-        runs.set(run.carrier, run);
-        return run.carrier;
-      },
-      onFailed: (error) => this.#ownDoing(error),
-      onClosed: (closed) => {
-        const run = runs.get(closed);
-        if (run !== undefined) this.#dismiss(run);
-      },
-      onStray: () => {
-        this.#strayUntil = performance.now() + STRAY_TIME;
-      },
-    });
-    this.#opening.delete(carrier);
-    const won = runs.get(carrier);
-    if (won === undefined) throw new Error("the winner of a race was not opened for it");
-    return won;
   }
 
   #adopt(run: Run): void {
@@ -370,10 +208,7 @@ export class RenewedConnection {
     this.#run = run;
     // Before the outbox has the carrier: it would take it for one that could not be replaced, and pause.
     this.#renewal = undefined;
-    if (run.way !== undefined) {
-      this.#ladder.adopted(run.way, performance.now());
-      this.#memory.remember(this.#place, run.way);
-    }
+    if (run.way !== undefined) this.#place.adopted(run.way, performance.now());
     const over = run.carrier.engine.closed;
     if (over === undefined) this.#outbox.attach(run.carrier);
     else this.#lost(run, this.#closure(over, run), over.returnTime);
@@ -383,8 +218,9 @@ export class RenewedConnection {
   #retire(run: Run): void {
     run.retired = true;
     this.#search?.abort();
-    const isCut = wasCut(run) && !this.#isCutForIdleness(run);
-    if (run.way !== undefined) this.#ladder.ended(performance.now(), isCut);
+    const isCut = wasCut(run) && !this.#place.isCutForIdleness(run.carrier);
+    if (isCut && run.isLong) this.#mayBeLong = false;
+    if (run.way !== undefined) this.#place.ladder.ended(performance.now(), isCut);
     this.#outbox.detach();
     this.#inbox.forget(run.carrier.engine);
     run.carrier.abandon();
@@ -398,9 +234,8 @@ export class RenewedConnection {
       case "open":
         // Bytes after the Open may have ended the session already.
         if (engine.session(event.sessionId) !== undefined) {
-          // What is refused stays in the mailbox.
-          const isTaken = this.#options.receive !== "streams" || isStreamResource(event.resourceURL);
-          engine.setAvailability(event.sessionId, isTaken ? "ready" : "fault");
+          const takesMessages = this.#options.receive !== "streams";
+          engine.setAvailability(event.sessionId, this.#inbox.availabilityOf(event.resourceURL, takesMessages));
         }
         break;
       case "acknowledged":
@@ -415,8 +250,7 @@ export class RenewedConnection {
     }
     if (this.#run === run) this.#outbox.on(event, key);
     this.#inbox.on(run.carrier, event);
-    if (event.type === "endMessage" && run.carrier.transport.remaining < bytesNeeded(this.#settings.limit))
-      void this.#renew(run);
+    if (event.type === "endMessage" && this.#isUsedUp(run)) void this.#renew(run);
   }
 
   get #mayClimb(): boolean {
@@ -439,16 +273,22 @@ export class RenewedConnection {
   }
 
   async #replace(run: Run): Promise<void> {
+    // A relay keeps several connections of a device that only sends, so the next one can be opened meanwhile.
+    const early = this.#options.receive === false ? this.#openNext(run) : undefined;
+    early?.catch(() => undefined);
     // The relay drops the old connection with everything in flight. Sending that again could use up the next connection
     // too, and so on; so begin nothing new until everything is acknowledged.
     while (this.#run === run && this.#outbox.isBusy) {
       const progressed = await this.#progress();
       if (!progressed && !this.#outbox.isSending) break;
     }
-    if (this.#replacing || this.#run !== run) return;
+    if (this.#replacing || this.#run !== run) {
+      void early?.then((next) => this.#opener.abandon(next)).catch(() => undefined);
+      return;
+    }
     this.#replacing = true;
     try {
-      const next = await this.#open();
+      const next = await (early ?? this.#openNext(run));
       this.#replacing = false;
       this.#adopt(next);
     } catch (error) {
@@ -458,35 +298,32 @@ export class RenewedConnection {
     }
   }
 
+  /**
+   * Opens the carrier that follows one. If that is a LongLived one that is used up, there is much to carry, and the next
+   * is asked to carry as much as LongLived can. The platform and some proxies refuse longer bodies than the default:
+   * where it fails, it is not tried again.
+   */
+  async #openNext(run: Run): Promise<Run> {
+    const isLong = run.carrier.transport.name === "longlived" && this.#isUsedUp(run);
+    if (isLong && this.#mayBeLong) {
+      try {
+        return await this.#opener.openLong(run);
+      } catch (error) {
+        if (this.#isOver) throw error;
+        this.#mayBeLong = false;
+      }
+    }
+    return this.#opener.open();
+  }
+
+  #isUsedUp({ carrier }: Run): boolean {
+    return carrier.transport.remaining < bytesNeeded(this.#settings.limit);
+  }
+
   #closure(closed: Closed, { carrier }: Run): DeviceError {
     const { self: address, relay: name } = this.#settings;
-    return this.#ownDoing(closure(closed, carrier.transport, { token: this.#token, address, name }));
-  }
-
-  /** A connection that this device's own late Connect has replaced was not replaced by another device. */
-  #ownDoing(why: DeviceError): DeviceError {
-    if (why.code !== "AddressInUse" || performance.now() > this.#strayUntil) return why;
-    const text = "the connection was lost: an earlier attempt of this device to connect arrived late, and replaced it";
-    return new DeviceError("ConnectFailed", text, { cause: why });
-  }
-
-  /** Names this network, and the relay that is reached from it. */
-  get #place(): string {
-    return `${this.#options.edge ?? this.#settings.relay} from ${this.#network}`;
-  }
-
-  #idleCutsHere(): IdleCuts {
-    return new IdleCuts(this.#memory.recallIdle?.(this.#place));
-  }
-
-  /** Whether the connection was cut while it was idle, as others before it: the next ones are kept from being idle. */
-  #isCutForIdleness({ carrier }: Run): boolean {
-    const { reason, status = 0 } = carrier.transport.lost ?? {};
-    // A proxy that waits for an answer in vain says so.
-    if (reason !== "SessionEnded" && status !== 408 && status !== 504) return false;
-    if (!this.#idleCuts.cut(performance.now() - carrier.usedAt)) return false;
-    this.#memory.rememberIdle?.(this.#place, this.#idleCuts.limit);
-    return true;
+    const shown = { token: this.#opener.token, address, name };
+    return this.#opener.ownDoing(closure(closed, carrier.transport, shown));
   }
 
   /** Looks for sleep, other networks, and better ways, until the device is closed. */
@@ -499,15 +336,10 @@ export class RenewedConnection {
       if (this.#isOver) return;
       const now = performance.now();
       const seen = watch.look(now, Date.now());
-      const network = this.#platform.network();
-      const hasMoved = network !== "" && network !== this.#network;
+      const hasMoved = this.#place.look(now);
       if (seen === "gap") gapAt = now;
-      if (hasMoved || seen === "slept") {
-        if (hasMoved) this.#network = network;
-        movedAt = now;
-        this.#ladder.moved(this.#memory.recall(this.#place), now);
-        this.#idleCuts = this.#idleCutsHere();
-      }
+      if (seen === "slept" && !hasMoved) this.#place.begin(now);
+      if (hasMoved || seen === "slept") movedAt = now;
       const { since = now, heardAt = now } = { since: this.#run?.since, heardAt: this.#run?.carrier.transport.heardAt };
       // A change that is noticed while connecting counts afterwards. A connection that is heard again has survived it.
       const isOutdated = since < movedAt && (triedAt < movedAt || heardAt < movedAt);
@@ -520,7 +352,7 @@ export class RenewedConnection {
         // What is alive has shown it by now.
         if ((this.#run?.carrier.transport.heardAt ?? now) < gapAt) void this.#climb("all");
         gapAt = undefined;
-      } else if (now >= this.#ladder.probeAt) void this.#climb("better");
+      } else if (now >= this.#place.ladder.probeAt) void this.#climb("better");
     }
   }
 
@@ -536,7 +368,7 @@ export class RenewedConnection {
     const renewed = Promise.withResolvers<void>();
     let isReplacing = false;
     try {
-      const next = await this.#openBeside(which, search.signal, async () => {
+      const next = await this.#opener.openBeside(which, search.signal, async () => {
         if (this.#run !== run || this.#replacing || this.#renewal !== undefined) throw superseded();
         // No message begins until the new carrier is there, and those that have begun get time to arrive.
         this.#renewal = renewed.promise;
@@ -548,11 +380,11 @@ export class RenewedConnection {
       });
       if (next === undefined) return;
       if (isReplacing) this.#replacing = false;
-      if (this.#run !== run) this.#abandon(next);
+      if (this.#run !== run) this.#opener.abandon(next);
       else this.#adopt(next);
     } catch (error) {
       if (isReplacing) this.#replacing = false;
-      this.#ladder.probed(performance.now());
+      this.#place.ladder.probed(performance.now());
       // If the old carrier has ended meanwhile, handle its loss here; no other code will.
       if (isReplacing && this.#run === run && run.carrier.engine.closed !== undefined) {
         this.#lost(run, asRetryable(asDeviceError(error)));
@@ -565,47 +397,15 @@ export class RenewedConnection {
     }
   }
 
-  /** Opens a carrier while another is in use; undefined if there is no better way. */
-  async #openBeside(which: "better" | "all", signal: AbortSignal, once: () => Promise<void>): Promise<Run | undefined> {
-    const { transport } = this.#settings;
-    let isReady: Promise<void> | undefined;
-    const beforeConnect = () => {
-      isReady ??= once();
-      return isReady;
-    };
-    const token = await this.#freshToken();
-    if (transport !== undefined) {
-      await beforeConnect();
-      return this.#openBy(transport, token);
-    }
-    const ways = await this.#ways();
-    const now = performance.now();
-    const ids = [...ways.keys()];
-    if (which === "all") {
-      const { ids: ordered, isFirstKnown } = this.#ladder.order(ids, now);
-      const probes = ordered.map((id) => ({ id, trial: 0 }));
-      return this.#race(ways, probes, token, { isFirstKnown, beforeConnect, signal });
-    }
-    const probes = this.#ladder.probes(ids, now);
-    if (probes.length > 0) return this.#race(ways, probes, token, { isFirstKnown: false, beforeConnect, signal });
-    this.#ladder.probed(now);
-    return undefined;
-  }
-
   async #drained(run: Run): Promise<void> {
     while (this.#run === run && this.#outbox.isBusy) if (!(await this.#progress())) return;
-  }
-
-  #abandon(run: Run): void {
-    this.#dismiss(run);
-    run.carrier.abandon();
   }
 
   #lost(run: Run, why: DeviceError, returnTime = 0): void {
     // The relay closes a device's old connection when the new one arrives; here that is intended.
     if (this.#replacing) return;
     const error = this.#pathMtu.ended(this.#outbox.ending(), why) ?? why;
-    const usedUp = run.carrier.transport.remaining < bytesNeeded(this.#settings.limit);
+    const usedUp = this.#isUsedUp(run);
     this.#retire(run);
     if (this.#isOver) return;
     this.#reconnectPause.lost(run.carried, performance.now() - run.since);
@@ -627,7 +427,7 @@ export class RenewedConnection {
     const { token } = this.#options;
     if (typeof token !== "function") return false;
     try {
-      return (await tokenFrom(token, this.#closing.signal)) !== this.#token;
+      return (await tokenFrom(token, this.#closing.signal)) !== this.#opener.token;
     } catch {
       // Connecting asks again, and reports the error.
       return true;
@@ -649,7 +449,7 @@ export class RenewedConnection {
       await this.pause(busy + (atOnce ? 0 : Math.random() * this.#reconnectPause.next()));
       if (this.#isOver) break;
       try {
-        const run = await this.#open();
+        const run = await this.#opener.open();
         this.#refusals.admitted();
         this.#replacing = false;
         this.#adopt(run);
@@ -661,7 +461,7 @@ export class RenewedConnection {
           this.#onLost(error);
           break;
         }
-        // A refusal that is not believed is told once, so that somebody can look at it.
+        // A refusal that is not believed is reported once, so that somebody can look at it.
         if (error !== refused && error.code !== told) this.#options.onReconnect?.(error);
         told = error.code;
         busy = restOf(error);
@@ -671,22 +471,9 @@ export class RenewedConnection {
   }
 }
 
-/** Whether anybody on the way could write an edge's answer. */
-function isForgeableWay({ transport, host, secure }: Way): boolean {
-  return !secure && CAPABILITIES[transport].carriesToken && isForgeable(`http://${bracketed(host)}/`);
-}
-
 /** Bytes that a transport must have left for a message of this length and what follows it. */
 export function bytesNeeded(length: number): number {
   return onWire(length) + CONTENT_RESERVE;
-}
-
-/** Connected, but the relay did not answer in time. */
-function unanswered(relay: string, transport: TransportName): DeviceError {
-  return new DeviceError(
-    "ConnectFailed",
-    `${relay} connected, but did not answer by ${transport} within ${CONNECT_TIMEOUT / 1000} s; check that it is a relay or an edge, and try again later`,
-  );
 }
 
 /** How long the refusing side asks to be left alone, in milliseconds; 0 if it did not say. */

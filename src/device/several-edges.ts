@@ -30,8 +30,9 @@ import {
 } from "./limits.ts";
 import type { ConnectionOptions, DeviceOptions, Settings } from "./options.ts";
 import type { Outbox } from "./outbox.ts";
+import type { Platform } from "./platform.ts";
 import type { RelayConnection } from "./relay-connection.ts";
-import { type Outlet, type Platform, RenewedConnection, type RenewedConnectionOptions } from "./renewed-connection.ts";
+import { type Outlet, RenewedConnection, type RenewedConnectionOptions } from "./renewed-connection.ts";
 
 /** What a device needs of its connection, or of its connections. */
 export type DeviceConnections = Pick<
@@ -58,6 +59,8 @@ export interface SeveralEdgesOptions {
   readonly platform: Platform;
   readonly outbox: Outbox;
   readonly inbox: Inbox;
+  /** Since when a program waits for data of a stream; undefined if none does. Default: none does. */
+  readonly awaitedSince?: (() => number | undefined) | undefined;
   /** Called when all edges are lost for good. The device must then call `end`. */
   readonly onLost: (error: DeviceError) => void;
   /** Makes the connection to one edge. Default: a {@link RenewedConnection}. */
@@ -95,7 +98,7 @@ export class SeveralEdges implements DeviceConnections {
   /** Aborts pauses, so that a closed device holds no timer. */
   readonly #closing = new AbortController();
 
-  constructor({ edges, options, platform, outbox, inbox, onLost, link = renewed }: SeveralEdgesOptions) {
+  constructor({ edges, options, platform, outbox, inbox, awaitedSince, onLost, link = renewed }: SeveralEdgesOptions) {
     this.#options = options;
     this.#outbox = outbox;
     this.#inbox = inbox;
@@ -111,6 +114,7 @@ export class SeveralEdges implements DeviceConnections {
           otherEdges: edges.filter((_, other) => other !== index).map((other) => other.settings.relay),
           outbox: this.#outletOf(() => edge),
           inbox,
+          awaitedSince,
           onLost: (error) => this.#gone(edge, error),
         }),
         carrier: undefined,

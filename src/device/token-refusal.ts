@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { addressee, maySend, mayUse, type Peer, type Rights, readRights } from "../auth/scopes.ts";
+import { addressee, maySend, mayStream, mayUse, type Peer, type Rights, readRights } from "../auth/scopes.ts";
 import { decodeBase64url } from "../lib/base64url.ts";
 import { visible } from "../lib/printable.ts";
 import { formatAddress } from "../sstp/index.ts";
@@ -74,18 +74,24 @@ export function otherAudience(token: string | undefined, { name, others }: EdgeN
   );
 }
 
+/** The scope that a recipient needs: of messages to it, or of streams. */
+type RecipientScope = "send" | "stream";
+
 /** Names the missing scope if the token does not cover the refused recipient. Returns other errors unchanged. */
 export function sendRefusal(
   error: DeviceError,
   token: string | undefined,
   recipient: { readonly identityURL: string; readonly deviceURL: string },
+  scope: RecipientScope = "send",
 ): DeviceError {
   if (error.code !== "RecipientRefused") return error;
   const claims = claimsOf(token);
   const peer = addressee(recipient);
-  if (claims === undefined || peer === undefined || maySend(claims.rights, peer)) return error;
-  const to = formatAddress(peer);
-  const text = `the token lacks the scope send:${to}: ${getScope(claims, `send:${to}`)} [ScopeMissing]`;
+  if (claims === undefined || peer === undefined) return error;
+  const may = scope === "send" ? maySend : mayStream;
+  if (may(claims.rights, peer)) return error;
+  const missing = `${scope}:${formatAddress(peer)}`;
+  const text = `the token lacks the scope ${missing}: ${getScope(claims, missing)} [ScopeMissing]`;
   return new DeviceError(error.code, text, { cause: error });
 }
 

@@ -4,20 +4,24 @@
  * @module
  */
 
-import { CURE_HEADER, DETAIL_HEADER, REASON_HEADER, type ReasonRule, STATUS_PAIRS } from "../encapsulation/index.ts";
-import { REASONS, type Reason } from "./reasons.ts";
+import { CURE_HEADER, DETAIL_HEADER, REASON_HEADER, STATUS_PAIRS } from "../encapsulation/index.ts";
+import { counters } from "./metrics/counters.ts";
+import { type EdgeReasonRule, MORE_STATUSES, REASONS, type Reason } from "./reasons.ts";
+
+const TITLES = { ...STATUS_PAIRS, ...MORE_STATUSES };
 
 /**
- * Makes the answer of a refusal: status, headers, and an RFC 9457 problem document as body.
+ * Makes the answer of a refusal, and counts it: status, headers, and an RFC 9457 problem document as body.
  *
  * @param retryAfter in how many seconds another try may succeed
  */
 export function problem(reason: Reason, detail?: string, retryAfter?: number): Response {
-  const rule: ReasonRule = REASONS[reason];
+  counters.count("requestsRefused", reason);
+  const rule: EdgeReasonRule = REASONS[reason];
   const status = rule.status === null || rule.status === 200 ? 404 : rule.status;
   const body = {
     type: "about:blank",
-    title: STATUS_PAIRS[status],
+    title: TITLES[status],
     status,
     code: reason,
     detail: detail || rule.cause,
@@ -25,7 +29,7 @@ export function problem(reason: Reason, detail?: string, retryAfter?: number): R
   };
   return new Response(JSON.stringify(body), {
     status,
-    statusText: STATUS_PAIRS[status],
+    statusText: TITLES[status],
     headers: {
       ...answerHeaders(),
       "Content-Type": "application/problem+json",

@@ -10,26 +10,44 @@ import { getPath } from "hono/utils/url";
 import { hasKeys } from "../auth/key-set.ts";
 import { ownNames } from "../auth/own-names.ts";
 import { owns } from "../auth/scopes.ts";
+import { within } from "../lib/runtime/timeout.ts";
 import { isNewerSchema } from "../store-and-forward/stored-version.ts";
-import { hearOfDisk, isStorageFull } from "./disk-full.ts";
+import { sendMetrics, sendSoon } from "./collector/send-metrics.ts";
+import { hearOfDisk, storageProblem } from "./disk-full.ts";
 import type { Env } from "./env.ts";
 import { admin } from "./http/admin.ts";
 import { admitWhole } from "./http/authorize.ts";
+import { inboxRoutes, ownerOnly } from "./http/inbox-api.ts";
+import { answerPost } from "./http/inbox-posts.ts";
 import { landingPage } from "./http/landing-page.ts";
 import { answerRule } from "./http/mailbox-rule.ts";
 import { answerRoom, answerWithdrawal } from "./http/mailbox-senders.ts";
+import { answerCounts, answerMetrics } from "./http/metrics.ts";
+import { answerToFailure } from "./http/object-calls.ts";
+import { answerPeer, answerSchema, answerSend } from "./http/peer-mailboxes.ts";
+import { answerStream, nameIn } from "./http/plain-streams.ts";
+import { answerReady } from "./http/ready.ts";
+import { answerRest, refusedByStop } from "./http/rest-devices.ts";
+import { answerTicket } from "./http/tickets.ts";
 import { virtualConnections } from "./http/virtual-connections.ts";
 import { inspectSettings, logReason } from "./log.ts";
+import { SEND_TIMEOUT } from "./metrics/limits.ts";
 import { isOwnName } from "./origin/relay-access.ts";
 import { parseDev } from "./policy/dev-setting.ts";
 import { pathUnder, prefixOf, seemingPrefix, withWholeAddress } from "./policy/prefix-setting.ts";
 import { problem } from "./problem.ts";
 import { REASONS } from "./reasons.ts";
+import { hearOfStop } from "./stopping.ts";
 
 export { Meter } from "./admission/meter.ts";
+export { Collector } from "./collector/collector.ts";
+export { Egress } from "./egress/egress.ts";
+export { Inboxes } from "./inboxes/inboxes.ts";
 export { Link } from "./link/link.ts";
 export { Directory } from "./mailbox/directory.ts";
 export { Mailbox } from "./mailbox/mailbox.ts";
+export { OperatorSessions } from "./operator-sessions/operator-sessions.ts";
+export { PlainStream } from "./plain-stream/plain-stream.ts";
 export { Tunnel } from "./tunnel/tunnel.ts";
 
 const app = new Hono<{ Bindings: Env }>({
@@ -57,14 +75,42 @@ app.get("/", (c) => {
 app.get("/health", (c) => {
   // workerd sends no Date by itself, and grooveway doctor compares clocks.
   c.header("Date", new Date().toUTCString());
-  if (!isStorageFull()) return c.json({ status: "ok", service: "grooveway" });
-  const { cause, cure } = REASONS.StorageFull;
-  return c.json({ status: "full", service: "grooveway", code: "StorageFull", detail: cause, cure }, 503);
+  const code = storageProblem();
+  if (code === undefined) return c.json({ status: "ok", service: "grooveway" });
+  const { cause, cure } = REASONS[code];
+  const status = code === "StorageFull" ? "full" : "failing";
+  return c.json({ status, service: "grooveway", code, detail: cause, cure }, 503);
 });
+
+app.put("/local/rest", (c) => answerRest(c.req.raw, c.env));
 
 app.put("/local/disk", async (c) => (await hearOfDisk(c.req.raw, c.env.LOCAL_SECRET)) ?? problem("NotFound"));
 
+app.put("/local/stop", async (c) => {
+  const heard = await hearOfStop(c.req.raw, c.env.LOCAL_SECRET);
+  if (heard !== undefined) await within(SEND_TIMEOUT, sendMetrics(c.env));
+  return heard ?? problem("NotFound");
+});
+
+app.get("/ready", (c) => answerReady(c.env));
+
+app.get("/metrics", (c) => answerMetrics(c.req.raw, c.env));
+
+app.use(async (_, next) => refusedByStop() ?? next());
+
+// Most edges are never asked for it, so it is loaded only then.
+app.on(["GET", "POST"], ["/status", "/status/*"], async (c) => {
+  const { statusPage } = await import("./status-page/status-page.tsx");
+  return statusPage.fetch(c.req.raw, c.env, c.executionCtx);
+});
+
+// Before those of the operator: the scope metrics suffices.
+app.get("/admin/metrics", (c) => answerCounts(c.req.raw, c.env));
+
 app.route("/admin", admin);
+
+app.all("/in/*", (c) => answerPost(c.req.raw, c.env, c.executionCtx));
+app.route("/inboxes", inboxRoutes(ownerOnly));
 
 app.route("/", virtualConnections);
 
@@ -90,6 +136,27 @@ app.delete("/mailboxes/:address/messages", async (c) => {
   return answerWithdrawal(c.req.raw, c.req.param("address"), admitted.principal, c.env);
 });
 
+app.all("/mailboxes/*", (c, next) => {
+  const name = nameIn(c.req.raw, c.env);
+  if (name?.type === "malformed") return problem("MalformedStreamName", name.detail);
+  if (name?.type === "stream") return answerStream(c.req.raw, name, c.env, c.executionCtx);
+  // Two slashes: see readName.
+  if (name === undefined || name.address.split("/").length > 2) return next();
+  return answerPeer(c.req.raw, name.address, c.env, c.executionCtx);
+});
+
+app.on(["POST", "OPTIONS"], "/send/*", (c) => answerSend(c.req.raw, c.env, c.executionCtx));
+
+app.get("/envelope.schema.json", () => answerSchema());
+
+app.on(["POST", "OPTIONS"], "/tickets", (c) => answerTicket(c.req.raw, c.env, c.executionCtx));
+
+// Most edges are never asked for it, so it is loaded only then.
+app.get("/openapi.json", async (c) => {
+  const { answerDocument } = await import("./http/openapi/document.ts");
+  return answerDocument(app.routes, prefixOf(c.env) || "/");
+});
+
 app.notFound((c) => {
   // Not c.req.path, which is partly decoded.
   const own = prefixOf(c.env);
@@ -103,11 +170,17 @@ app.notFound((c) => {
   const place = own === "" ? "at the root of its host" : `under ${own}/`;
   return problem("WrongPrefix", `The request is for ${own}${prefix}/, but this edge is ${place}.`);
 });
-app.onError((error) => {
+app.onError(async (error, c) => {
   // The mailbox has logged it.
   if (isNewerSchema(error)) return problem("NewerSchema");
-  logReason("error", "InternalError", { message: error.message });
-  return problem("InternalError");
+  const failure = await answerToFailure(error);
+  if (failure !== undefined) return failure;
+  // By this the operator finds the line of the log that belongs to a report.
+  const request = c.req.header("CF-Ray") ?? crypto.randomUUID();
+  logReason("error", "InternalError", { message: error.message, request, method: c.req.method });
+  const answer = problem("InternalError");
+  answer.headers.set("Grooveway-Request", request.replace(/[^\w-]/g, "").slice(0, 64));
+  return answer;
 });
 
 /**
@@ -127,11 +200,25 @@ function misaddressed(request: Request, env: Env): Response | undefined {
   return problem("WrongPrefix", `This edge is under ${prefix}/, but the request came without that path. ${cure}`);
 }
 
+/** Whether a request asks if the edge is ready, which an edge that serves nothing answers too. */
+function asksWhether(request: Request, env: Env): boolean {
+  return URL.canParse(request.url) && pathUnder(prefixOf(env), new URL(request.url).pathname) === "/ready";
+}
+
+/** Sends what a request has counted, once it is answered. */
+async function counted(answered: Response | Promise<Response>, env: Env, context: ExecutionContext): Promise<void> {
+  await answered;
+  sendSoon(context, env);
+}
+
 export default {
   fetch(request, env, context) {
     // The first request of any kind logs what is wrong with the settings, for an operator who has just deployed.
     const unserved = inspectSettings(env);
-    if (unserved !== undefined) return problem("EdgeMisconfigured", `The setting ${unserved.setting} is malformed.`);
-    return misaddressed(request, env) ?? app.fetch(request, env, context);
+    if (unserved !== undefined && !asksWhether(request, env))
+      return problem("EdgeMisconfigured", `The setting ${unserved.setting} is malformed.`);
+    const answered = misaddressed(request, env) ?? app.fetch(request, env, context);
+    context.waitUntil(counted(answered, env, context));
+    return answered;
   },
 } satisfies ExportedHandler<Env>;

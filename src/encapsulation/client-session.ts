@@ -84,8 +84,13 @@ export type ClientOptions = {
    * no offer, and bodies of 32768 octets.
    */
   readonly bodyLimit?: number | undefined;
-  /** KeepAlive: seconds for which a Grooveway server may hold a GET, 1 to 99. Default: as long as it likes. */
+  /** KeepAlive: seconds for which a Grooveway server may hold a GET, 1 to 99. Default: what the way lets through. */
   readonly hold?: number | undefined;
+  /**
+   * Polling: returns since when a program waits for data, as a time like those given to the client; undefined if none
+   * does. Default: none does.
+   */
+  readonly awaitedSince?: (() => number | undefined) | undefined;
   /** Returns the `ID=` of each request. Default: KeepAlive counts its requests, LongLived sends none. */
   readonly requestId?: () => string;
   /** Returns how to repeat a request after 401 or 407, or undefined to give up. */
@@ -123,6 +128,8 @@ export type ClientOutput =
   | { readonly type: "keepAlive" }
   /** The way does not take bodies as large as were offered: offer this many octets next time. */
   | { readonly type: "bodyRefused"; readonly bodyLimit: number }
+  /** KeepAlive: the way does not let a GET be held as long as was asked: ask for this many seconds at most next time. */
+  | { readonly type: "holdCut"; readonly hold: number }
   | Lost;
 
 /** The interface of all three clients. Times are milliseconds of one monotonic clock. */
@@ -367,11 +374,13 @@ export class ClientSession {
    * Sends the outstanding request again, after its connection has ended: a server may close a connection that was kept
    * while the request is on its way [RFC 9112 9.3.1]. Undefined if there is another reason for the end, since an answer
    * has begun, or the connection was made for this request.
+   *
+   * @param target of the same request, which may ask for something else now
    */
-  again(): ClientOutput[] | undefined {
+  again(target: string): ClientOutput[] | undefined {
     const request = this.#request;
     if (this.#open || request === undefined || !this.outstanding || !this.#isReused || this.#isHeard) return undefined;
-    return this.request(request);
+    return this.request({ ...request, target });
   }
 
   close(): ClientOutput[] {

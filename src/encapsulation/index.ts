@@ -8,6 +8,7 @@
  * - `registry.ts`: every fixed octet, number, header, status and reason, with section numbers.
  * - `target.ts`: request targets, relay names, GUIDs.
  * - `body-size.ts`: bodies beyond 32768 octets between our own ends.
+ * - `hold-time.ts`: GETs of KeepAlive that are held longer between our own ends.
  * - `http-head.ts`, `http-body.ts`: HTTP/1.0 heads and bodies, as a client writes and reads them.
  * - `virtual-connection-server.ts`: the server's end of LongLived and KeepAlive.
  * - `polling-message.ts`, `polling-server.ts`: Polling bodies, and the server's end.
@@ -28,6 +29,7 @@ export type {
   Lost,
 } from "./client-session.ts";
 export { prefixOf, refusalText, retryAfterOf } from "./client-session.ts";
+export { FIRST_HOLD, heldFor, LONGEST_HOLD } from "./hold-time.ts";
 export * from "./http-body.ts";
 export * from "./http-head.ts";
 export * from "./keepalive-client.ts";

@@ -12,11 +12,15 @@ import type {
   SessionEvent,
 } from "./client-session.ts";
 import { baseOf, ClientSession, isByBody, lost, lostByStatus, relayOf, timersOf } from "./client-session.ts";
+import { FIRST_HOLD, firstHold, type HoldTime, holdAfter, holdCut } from "./hold-time.ts";
 import { framingOf } from "./http-body.ts";
 import type { Timers } from "./registry.ts";
 import { ECHO_STRING, EncapsulationError, HELD_BODY, MAX_BODY } from "./registry.ts";
 import { countedId, formatTarget } from "./target.ts";
 import type { ConnectionState, Session } from "./virtual-connection-server.ts";
+
+/** Statuses of proxies that have waited too long: 408 of some, and 504 [RFC 9110 15.5.9, 15.6.5]. */
+const CUT_STATUS: readonly number[] = [408, 504];
 
 /**
  * Sends one GET, which the server holds until it has data, and one POST at a time of up to 32768 octets, or more if a
@@ -49,6 +53,9 @@ export class KeepAliveClient implements EncapsulationClient {
   #posted: { readonly body: readonly Uint8Array[]; readonly length: number; readonly at: number } | undefined;
   #getEstablished = false;
   #postEstablished = false;
+  /** For how long GETs may be held, and when the outstanding one was sent. */
+  #hold: HoldTime;
+  #getAt = 0;
   /** Octets of the current response's body on the GET session. */
   #bodyLength = 0;
   #establishmentDeadline = Number.POSITIVE_INFINITY;
@@ -60,6 +67,7 @@ export class KeepAliveClient implements EncapsulationClient {
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#timers = timersOf(options);
+    this.#hold = firstHold(options.hold);
     this.#get = new ClientSession("get", "KeepAlive", options);
     this.#post = new ClientSession("post", "KeepAlive", options);
     this.#target("get");
@@ -104,7 +112,10 @@ export class KeepAliveClient implements EncapsulationClient {
     if (this.#state === "Closed") return [];
     const which = session === "get" ? this.#get : this.#post;
     const events = which.ended();
-    if (events.length === 0 && which.outstanding) return this.#again(which, now) ?? this.#lose(lost("SessionEnded"));
+    if (events.length === 0 && which.outstanding) {
+      const cut = session === "get" ? this.#cut(now) : [];
+      return [...cut, ...(this.#again(which, now) ?? this.#lose(lost("SessionEnded")))];
+    }
     return this.#handle(session, events, now);
   }
 
@@ -140,7 +151,7 @@ export class KeepAliveClient implements EncapsulationClient {
     return formatTarget({
       encapsulation: "KeepAlive",
       bodyLimit: isFirst ? this.#options.bodyLimit : undefined,
-      hold: session === "get" ? this.#options.hold : undefined,
+      hold: session === "get" ? this.#askedHold : undefined,
       relay: relayOf(this.#options),
       guid: this.#options.guid,
       requestId,
@@ -148,13 +159,25 @@ export class KeepAliveClient implements EncapsulationClient {
     });
   }
 
+  /** Seconds to ask for; undefined to leave it to the server. */
+  get #askedHold(): number | undefined {
+    return this.#options.hold === undefined && this.#hold.next <= FIRST_HOLD ? undefined : this.#hold.next;
+  }
+
   #sendGet(now: number): ClientOutput[] {
     this.#bodyLength = 0;
-    this.#getDeadline = now + this.#timers.receive;
+    this.#getAt = now;
+    this.#expectAnswer(now);
     this.#sent.get += 1;
     // The length of a streamed response is not known when it begins.
     const chunks = this.#bodyLimit > HELD_BODY;
     return this.#get.request({ method: "GET", target: this.#target("get"), contentLength: 0, body: [], chunks });
+  }
+
+  /** The server is gone when it is silent for the receive timer beyond what it usually holds a GET for. */
+  #expectAnswer(now: number): void {
+    const longer = Math.max(0, (this.#askedHold ?? FIRST_HOLD) - FIRST_HOLD);
+    this.#getDeadline = now + this.#timers.receive + longer * 1000;
   }
 
   #sendPost(body: readonly Uint8Array[], now: number): ClientOutput[] {
@@ -189,7 +212,9 @@ export class KeepAliveClient implements EncapsulationClient {
         }
         const why = lostByStatus(event.head);
         const again = session === "post" ? this.#postAgain(why, now) : undefined;
-        return [...outputs, ...(again ?? this.#lose(why))];
+        // A proxy that waits for an answer in vain says so.
+        const cut = session === "get" && CUT_STATUS.includes(event.head.status) ? this.#cut(now) : [];
+        return [...outputs, ...cut, ...(again ?? this.#lose(why))];
       } else if (session === "post") {
         if (event.type === "end") outputs.push(...this.#endPost(now));
       } else if (event.type === "end") {
@@ -257,14 +282,27 @@ export class KeepAliveClient implements EncapsulationClient {
     // What answers an offer is a Grooveway server. A long body may have ended the connection itself.
     const isKnown = this.#confirmation.length > 0 && this.#options.requestId === undefined;
     if (!isKnown || (which === this.#post && (this.#posted?.length ?? 0) > MAX_BODY)) return undefined;
-    const outputs = which.again();
+    const outputs = which.again(this.#target(which === this.#get ? "get" : "post"));
     if (outputs === undefined) return undefined;
-    if (which === this.#get) this.#getDeadline = now + this.#timers.receive;
-    else this.#postDeadline = now + this.#timers.receive;
+    if (which === this.#get) {
+      this.#expectAnswer(now);
+      this.#getAt = now;
+    } else this.#postDeadline = now + this.#timers.receive;
     return outputs;
   }
 
+  /** A GET has ended without its answer. */
+  #cut(now: number): ClientOutput[] {
+    const shorter = holdCut(this.#hold, (now - this.#getAt) / 1000);
+    if (shorter === undefined) return [];
+    this.#hold = shorter;
+    return [{ type: "holdCut", hold: shorter.limit }];
+  }
+
   #endGet(now: number): ClientOutput[] {
+    // Others than Grooveway servers hold it as long as they like. Data says nothing of how long it might have been held.
+    const isHeld = this.#getEstablished && this.#bodyLength === 0 && this.#confirmation.length > 0;
+    if (isHeld) this.#hold = holdAfter(this.#hold, (now - this.#getAt) / 1000);
     this.#getEstablished = true;
     const next = this.#sendGet(now);
     return [...next, ...this.#establish(now)];

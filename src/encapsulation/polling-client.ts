@@ -29,6 +29,9 @@ import {
   EncapsulationError,
   HELD_BODY,
   MAX_BODY,
+  POLL_AWAITED,
+  POLL_AWAITED_SHARE,
+  POLL_EAGER,
   POLL_FLOOR,
   POLLING_PATH,
   POLLING_RETRY_DELAY,
@@ -51,6 +54,8 @@ type Exchange = {
   response: Uint8Array[];
   responseLength: number;
   isComplete: boolean;
+  /** Why the virtual connection is lost when the exchange before this one is complete. */
+  refused: Lost | undefined;
   receiveDeadline: number;
   retryDeadline: number;
 };
@@ -58,7 +63,8 @@ type Exchange = {
 /**
  * Sends one POST after another on the "post" session, each on its own TCP connection. A failed exchange is repeated
  * with the same bytes, which the server recognizes, {@link POLLING_TRIES} times in all. When idle it polls at intervals
- * set by the server [MS-GRVHENC 3.5.2.3]; after a response with data it polls again at once.
+ * set by the server [MS-GRVHENC 3.5.2.3]; after a response with data it polls again at once. A Grooveway server it polls
+ * without pauses while there was data in the last {@link POLL_EAGER} ms, and often while a program waits for data.
  *
  * The second request establishes the virtual connection and MUST carry data: call `send` after "probed" or before.
  *
@@ -91,6 +97,8 @@ export class PollingClient implements EncapsulationClient {
   /** Current interval in seconds, and polls made at it. */
   #interval = 1;
   #polls = 0;
+  /** When data was last sent or received. */
+  #activeAt = 0;
   #started = false;
   #establishmentDeadline = Number.POSITIVE_INFINITY;
   #pollDeadline = Number.POSITIVE_INFINITY;
@@ -220,7 +228,7 @@ export class PollingClient implements EncapsulationClient {
     // Both requests of the handshake carry 0 [MS-GRVHENC 3.5.4.1.1]; the next carries 1.
     if (this.#state === "Established") this.#requestSequenceNum += 1;
     if (this.#postState === "Probed") this.#postState = "Connecting";
-    if (data.length > 0) this.#restartInterval();
+    if (data.length > 0) this.#restartInterval(now);
     const [first, second] = this.#sessions;
     const exchange: Exchange = {
       session: this.#exchanges.some(({ session }) => session === first) ? second : first,
@@ -232,6 +240,7 @@ export class PollingClient implements EncapsulationClient {
       response: [],
       responseLength: 0,
       isComplete: false,
+      refused: undefined,
       receiveDeadline: Number.POSITIVE_INFINITY,
       retryDeadline: Number.POSITIVE_INFINITY,
     };
@@ -265,6 +274,7 @@ export class PollingClient implements EncapsulationClient {
   #mayBegin(): boolean {
     const [first, second] = this.#exchanges;
     if (first === undefined) return true;
+    if (first.refused !== undefined) return false;
     // A longer one is not held. It may be refused for its length and cut, which data that follows must not overtake.
     return this.#isGrown && this.#state === "Established" && second === undefined && first.body.length <= MAX_BODY;
   }
@@ -307,6 +317,7 @@ export class PollingClient implements EncapsulationClient {
 
   /** Handles a complete response [MS-GRVHENC 3.5.5.1.1.1, 3.5.5.1.1.2]. */
   #take(exchange: Exchange, now: number): ClientOutput[] {
+    if (exchange.refused !== undefined) return this.#lose(exchange.refused);
     this.#exchanges.shift();
     const parsed = parsePollResponse(wholeResponse(exchange), this.#bodyLimit);
     if (parsed.type === "refuse") return this.#lose(lost(parsed.reason, parsed.detail));
@@ -333,14 +344,14 @@ export class PollingClient implements EncapsulationClient {
       outputs.push({ type: "established" });
     }
     if (poll.data.length > 0) {
-      this.#restartInterval();
+      this.#restartInterval(now);
       outputs.push({ type: "data", data: poll.data });
     }
     const next = this.#flush(now);
     if (next.length > 0) return [...outputs, ...next];
     if (this.#exchanges.length > 0) return outputs;
     if (poll.data.length > 0) return [...outputs, ...this.#exchange([], now)];
-    this.#schedule(now);
+    this.#schedule(exchange, now);
     return outputs;
   }
 
@@ -363,20 +374,33 @@ export class PollingClient implements EncapsulationClient {
     this.#interval = interval;
   }
 
-  #restartInterval(): void {
+  #restartInterval(now: number): void {
+    this.#activeAt = now;
     this.#interval = this.#parameters.minimum;
     this.#polls = 0;
   }
 
   /** Sets the poll timer. After `repetitions` polls the interval doubles, up to the maximum. */
-  #schedule(now: number): void {
+  #schedule(last: Exchange, now: number): void {
+    // Two such clients would otherwise wait for each other's next poll at every round trip.
+    if (this.#isGrown && now - this.#activeAt < POLL_EAGER) {
+      this.#pollDeadline = Math.max(now, last.at + POLL_FLOOR);
+      return;
+    }
     const { minimum, maximum, repetitions } = this.#parameters;
     if (this.#polls >= Math.max(1, repetitions)) {
       this.#interval = Math.max(minimum, Math.min(this.#interval * 2, maximum));
       this.#polls = 0;
     }
     this.#polls += 1;
-    this.#pollDeadline = now + Math.max(POLL_FLOOR, this.#interval * 1000);
+    this.#pollDeadline = now + Math.max(POLL_FLOOR, Math.min(this.#interval * 1000, this.#patience(now)));
+  }
+
+  /** The longest pause between polls for the sake of a program that waits for data, in milliseconds. */
+  #patience(now: number): number {
+    const since = this.#isGrown ? this.#options.awaitedSince?.() : undefined;
+    if (since === undefined) return Number.POSITIVE_INFINITY;
+    return Math.max(POLL_AWAITED, (now - since) / POLL_AWAITED_SHARE);
   }
 
   /** Handles a response other than 200. */
@@ -389,9 +413,21 @@ export class PollingClient implements EncapsulationClient {
       this.#size = { limit: this.#size.limit, next: MAX_BODY };
       return this.#cut(exchange, now, why);
     }
-    if (!isGrown || status !== 413 || code !== undefined) return this.#lose(why);
+    if (!isGrown || status !== 413 || code !== undefined) return this.#loseInOrder(exchange, why);
     this.#size = sizeRefused(this.#size, exchange.body.length);
     return [{ type: "bodyRefused", bodyLimit: this.#size.limit }, ...this.#cut(exchange, now, why)];
+  }
+
+  /**
+   * Ends the virtual connection for the refusal of an exchange. The response before it may be on its way on the other TCP
+   * connection, with the last that the server has sent: why it closes.
+   */
+  #loseInOrder(exchange: Exchange, why: Lost): ClientOutput[] {
+    if (this.#exchanges[0] === exchange) return this.#lose(why);
+    exchange.refused = why;
+    exchange.isComplete = true;
+    exchange.receiveDeadline = Number.POSITIVE_INFINITY;
+    return exchange.session.close();
   }
 
   /**

@@ -166,6 +166,24 @@ export const POLL_INTERVAL_LIMIT = 86_400;
 export const POLL_REPETITIONS_LIMIT = 1_000_000;
 /** Shortest pause between idle polls, in milliseconds, whatever the server says. Prevents a busy loop. */
 export const POLL_FLOOR = 100;
+/**
+ * How long after data in either direction our client polls our edge without pauses, in milliseconds: a program that
+ * has said something is likely to be answered. The edge holds each of these polls for a while, and they are at least
+ * {@link POLL_FLOOR} apart.
+ */
+export const POLL_EAGER = 3000;
+/**
+ * While a program waits for data, our client polls our edge at least this often, in milliseconds: what comes first after
+ * a pause, such as a key that is pressed, is not noticed as late.
+ */
+export const POLL_AWAITED = 1000;
+/**
+ * After a long pause less often: what comes is late by a 300th of the pause. Every second for five minutes, every two for
+ * ten. After 40 it is as without a program, when the keep-alives of a channel bring a poll every 8 s at the latest: 1,730
+ * polls until then instead of 1,320, as calculated. That is as near as nothing, because the object of a connection that
+ * is polled every few seconds never leaves memory, which costs more than its polls.
+ */
+export const POLL_AWAITED_SHARE = 300;
 /** Attempts of a Polling exchange before the virtual connection counts as lost. */
 export const POLLING_TRIES = 4;
 /** Pause before the first retry of a Polling exchange, in milliseconds; doubled each time. */
@@ -181,7 +199,8 @@ export const HELD_BODY = 1024 * 1024;
 export const STREAMED_BODY = 4 * 1024 * 1024;
 /**
  * Default content length of a LongLived client: 90 MiB, because the platform refuses request bodies over 100 MB. Each
- * renewal stops a transfer for some tens of milliseconds, and a device that receives keeps 16 MiB for the next message.
+ * renewal stops a transfer for some tens of milliseconds, and what is in flight to a device that receives comes again.
+ * So a device that has used up one asks for {@link MAX_CONTENT_LENGTH}.
  */
 export const DEFAULT_CONTENT_LENGTH = 90 * 1024 * 1024;
 /** Response header with the name of a refusal. */

@@ -1,5 +1,5 @@
 /**
- * A condition variable. Whoever waits must check afterwards, in a loop, whether what it waited for is so.
+ * A condition variable. A waiter must check afterwards, in a loop, whether what it waited for is so.
  *
  * @example
  * while (!this.#over && this.#pending > LIMIT) await this.#changed.wait();

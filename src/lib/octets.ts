@@ -1,4 +1,4 @@
-/** Joins pieces of bytes, and frees them early. */
+/** Joins, compares and frees bytes. */
 
 /**
  * Copies all pieces into one array.
@@ -22,6 +22,18 @@ export function joinOctets(pieces: readonly Uint8Array[], length: number): Uint8
  */
 export function release(octets: Uint8Array): void {
   const { buffer, length } = octets;
-  if (length === 0 || buffer.byteLength !== length) return;
+  if (length > 0 && buffer.byteLength === length) free(buffer);
+}
+
+/** Frees memory that nobody uses any more, whatever views of it there are. */
+export function free(buffer: ArrayBufferLike): void {
   if (buffer instanceof ArrayBuffer && "transfer" in buffer) buffer.transfer(0);
+}
+
+/** Whether bytes are equal, in a time that does not tell where they differ. Their lengths are no secret. */
+export function isEqualOctets(one: Uint8Array, other: Uint8Array): boolean {
+  if (one.length !== other.length) return false;
+  let different = 0;
+  for (let at = 0; at < one.length; at += 1) different |= (one[at] ?? 0) ^ (other[at] ?? 0);
+  return different === 0;
 }

@@ -8,10 +8,17 @@ import { printable } from "../lib/printable.ts";
 import { ConnectCloseReasonId } from "../sstp/index.ts";
 import { Patience, SIGN_OF_LIFE } from "../store-and-forward/consumer-timeout.ts";
 import { type Drop, noDrops } from "../store-and-forward/drop-reasons.ts";
-import { ACKNOWLEDGE_TIME, COMMIT_REMOVALS, DECLINED_COUNTED, REFUSED_FOR, REFUSED_MESSAGES } from "./limits.ts";
+import {
+  ACKNOWLEDGE_TIME,
+  COMMIT_REMOVALS,
+  DECLINED_COUNTED,
+  REFUSED_FOR,
+  REFUSED_MESSAGES,
+  STREAM_LOOK,
+} from "./limits.ts";
 import type { RelayTrust } from "./relay-trust.ts";
 import type { Destination, Envelope, Store } from "./store.ts";
-import type { Outgoing } from "./stored-queue.ts";
+import type { Streamed, Volatile } from "./stored-queue.ts";
 
 /** What is needed to remove a message from the store. */
 interface Removable {
@@ -39,13 +46,23 @@ export interface Consumer {
   /** Called when a queue it consumes may have more messages. */
   pump(): void;
   /** Delivers a message that is not stored. */
-  deliverVolatile(message: Outgoing): void;
+  deliverVolatile(message: Volatile): void;
+  /**
+   * Tells the senders of what is streamed to the peer and waits for long, and drops what waits for too long. Returns
+   * whether more waits.
+   */
+  lookAtStreams(now: number): boolean;
   /** Called when another connection takes over this queue. */
   loseQueue(peer: string): void;
   /** Called when the queue comes back, because the other connection ended or stalled. */
   regainQueue(peer: string): void;
-  /** Called when a queue for which it suspended sessions has room again. */
-  room(peer: string): void;
+  /**
+   * Called when there may be room in a queue for which it suspended sessions.
+   *
+   * @param mayGoOn whether a sender has room again
+   * @returns whether any of its sessions still waits for this queue
+   */
+  room(peer: string, mayGoOn: (sender: string) => boolean): boolean;
   /** Ends the connection, telling the peer the reason. */
   close(reasonId: number): void;
 }
@@ -65,10 +82,13 @@ export class Hub {
   readonly #refusals = new Map<string, Map<number, number>>();
   /** Up to which sequence number a refused destination's messages have been counted. */
   readonly #declined = new Map<string, number>();
-  /** Connections that wait for room in a peer's queue, with their sender. */
-  readonly #waiters = new Map<string, Map<Consumer, string>>();
+  /** Connections of which sessions wait for room in a peer's queue. */
+  readonly #waiters = new Map<string, Set<Consumer>>();
   readonly #unsettled = new Set<Consumer>();
   readonly #filled = new Set<string>();
+  /** Connections to whose peers something is streamed, and the timer that looks at them. */
+  readonly #streamed = new Set<Consumer>();
+  #looking: NodeJS.Timeout | undefined;
   #settling: NodeJS.Immediate | undefined;
   #committing: NodeJS.Timeout | undefined;
 
@@ -161,11 +181,10 @@ export class Hub {
     }
   }
 
-  /** Registers a connection to hear when the sender has room in a peer's queue again. */
-  suspend(peer: string, sender: string, connection: Consumer): void {
-    const waiting = this.#waiters.get(peer);
-    if (waiting === undefined) this.#waiters.set(peer, new Map([[connection, sender]]));
-    else waiting.set(connection, sender);
+  /** Registers a connection that has suspended a session until its sender has room in a peer's queue. */
+  suspend(peer: string, connection: Consumer): void {
+    const waiting = this.#waiters.get(peer) ?? new Set();
+    this.#waiters.set(peer, waiting.add(connection));
   }
 
   /** Called when a connection ends: it no longer waits for room. */
@@ -178,11 +197,8 @@ export class Hub {
   /** Notifies connections whose senders have room again. */
   #tellOfRoom(): void {
     for (const [peer, waiting] of this.#waiters) {
-      for (const [connection, sender] of waiting) {
-        if (!this.store.mayGoOn(peer, sender)) continue;
-        waiting.delete(connection);
-        connection.room(peer);
-      }
+      const mayGoOn = (sender: string) => this.store.mayGoOn(peer, sender);
+      for (const connection of waiting) if (!connection.room(peer, mayGoOn)) waiting.delete(connection);
       if (waiting.size === 0) this.#waiters.delete(peer);
     }
   }
@@ -192,13 +208,30 @@ export class Hub {
     this.#filled.add(peer);
   }
 
-  /** Hands a message with flag D to the peer's connection. False if there is none. */
-  pass(envelope: Envelope, body: readonly Uint8Array[], size: number): boolean {
+  /**
+   * Hands a message with flag D to the peer's connection. False if there is none.
+   *
+   * @param stream if it is streamed between devices
+   */
+  pass(envelope: Envelope, body: readonly Uint8Array[], size: number, stream?: Streamed): boolean {
     const connection = this.consumer(envelope.peer);
     if (connection === undefined) return false;
-    const outgoing: Outgoing = { kind: "volatile", envelope, size, body };
-    connection.deliverVolatile(outgoing);
+    if (stream !== undefined) {
+      this.#streamed.add(connection);
+      this.#lookAtStreams();
+    }
+    connection.deliverVolatile({ kind: "volatile", envelope, size, body, stream });
     return true;
+  }
+
+  /** Drops in time what is streamed to peers that take nothing: nobody waits for them for long. */
+  #lookAtStreams(): void {
+    this.#looking ??= setTimeout(() => {
+      this.#looking = undefined;
+      const now = Date.now();
+      for (const connection of this.#streamed) if (!connection.lookAtStreams(now)) this.#streamed.delete(connection);
+      if (this.#streamed.size > 0) this.#lookAtStreams();
+    }, STREAM_LOOK);
   }
 
   /** Schedules a commit for the end of this turn, after which the connection is settled. */

@@ -2,25 +2,43 @@
  * Incoming messages of one connection: from its sessions into the store, or straight to the recipient with flag D.
  * Results are sent after the commit, in order of arrival.
  *
+ * What is streamed to another device, with flag D on the resource `stream`, slows its sender down: it is acknowledged when
+ * the recipient's connection has sent it, and until then the device is read only as long as little waits. If a recipient
+ * takes nothing for a while, its session is suspended, and what came on it is acknowledged without more ado, so that it
+ * holds up nothing else. Another relay, which streams for many devices, is treated like that from the start.
+ *
  * SSTP cannot refuse a message after its sender has closed the session, yet no later message can be acknowledged before
  * it. In that case the connection ends, and the sender retries on the next.
  *
  * @module
  */
+import { Queue } from "../lib/queue.ts";
 import {
   CloseReasonId,
   ConnectCloseReasonId,
   type Connection,
+  isRelay,
+  isStreamResource,
   type ReceivedMessageFields,
   SessionStatusId,
 } from "../sstp/index.ts";
 import { fitsMessage } from "../store-and-forward/envelope.ts";
 import { Arena, GATHERING_BLOCK, MessageBody } from "../store-and-forward/message-body.ts";
-import { senderOf } from "../store-and-forward/sender-share.ts";
+import { senderOfMessage } from "../store-and-forward/sender-share.ts";
 import { Voucher } from "../store-and-forward/vouched-id.ts";
+import { ALL_ROUTES, encodeNotice } from "../streams/packet.ts";
 import type { Hub } from "./hub.ts";
-import { REFUSED_REST, UNFINISHED_OCTETS, WORK_OCTETS } from "./limits.ts";
+import {
+  REFUSED_REST,
+  RELAY_STREAMS_HELD,
+  STALLED_HELD,
+  STREAM_BATCH,
+  STREAM_HELD,
+  UNFINISHED_OCTETS,
+  WORK_OCTETS,
+} from "./limits.ts";
 import type { Envelope, Incoming } from "./store.ts";
+import type { Streamed } from "./stored-queue.ts";
 
 /** A session and its recipients. */
 interface Session {
@@ -34,6 +52,12 @@ interface Session {
   /** A message was refused. The session is about to be closed, and nothing after that message may be stored. */
   refused: boolean;
   message: Message | undefined;
+  /** The sender that has used up its share of the recipient's queue: the session is suspended until that has room. */
+  suspendedFor: string | undefined;
+  /** Bytes that were streamed on it and acknowledged, and have not left. */
+  streamed: number;
+  /** The session is suspended for that. */
+  isHeldBack: boolean;
 }
 
 /** A recipient of a session. `relayURL` is empty if the peer belongs to this relay. */
@@ -51,35 +75,69 @@ type Message =
       readonly body: MessageBody;
       size: number;
     }
-  | { readonly kind: "volatile"; readonly envelopes: readonly Envelope[]; readonly body: MessageBody }
-  | { readonly kind: "refused" };
+  | {
+      readonly kind: "volatile";
+      readonly envelopes: readonly Envelope[];
+      readonly body: MessageBody;
+      readonly streamed: boolean;
+    }
+  | { readonly kind: "refused" }
+  /** There was no room for it, as flag D allows. */
+  | { readonly kind: "lost" };
 
 /** A result to send after the commit, in order of arrival. */
-type Verdict = { readonly sessionId: number; readonly session: Session; readonly message: number } & (
+type Verdict = {
+  readonly sessionId: number;
+  readonly session: Session;
+  readonly message: number;
+  /** Recipients that a streamed message has not left for, as far as its result waits for that. */
+  readonly waits?: { left: number };
+} & (
   | { readonly kind: "stored" }
   | { readonly kind: "refused" }
   /** A fanout message was stored for all entries except these. */
   | { readonly kind: "lost"; readonly indexes: readonly number[] }
 );
 
+export interface InboundOptions {
+  readonly messageLimit: number;
+  /** Called when a session is suspended until its sender has less in a peer's queue. */
+  readonly suspended: (peer: string) => void;
+  /** Called when what was streamed has left: there may be something to settle, and to read. */
+  readonly progressed: () => void;
+}
+
 export class InboundMessages {
   readonly #hub: Hub;
   readonly #engine: Connection;
   readonly #limit: number;
-  readonly #suspended: (peer: string, sender: string) => void;
+  readonly #suspended: (peer: string) => void;
+  readonly #progressed: () => void;
   readonly #sessions = new Map<number, Session>();
-  #verdicts: Verdict[] = [];
+  /** Sessions suspended until there is room in a queue, by its peer and the sender that has used up its share. */
+  readonly #waiting = new Map<string, Map<string, Set<number>>>();
+  readonly #verdicts = new Queue<Verdict>();
   readonly #arena = new Arena();
   #voucher = new Voucher("", false);
+  #fromRelay = false;
   /** Bytes of unfinished messages held in memory. */
   #held = 0;
+  /** Bytes that were streamed and have not left, and the part of them that is acknowledged. */
+  #streamed = 0;
+  #streamedEarly = 0;
 
-  /** @param suspended called when a session is suspended until the sender has less in a peer's queue */
-  constructor(hub: Hub, engine: Connection, messageLimit: number, suspended: (peer: string, sender: string) => void) {
+  constructor(hub: Hub, engine: Connection, { messageLimit, suspended, progressed }: InboundOptions) {
     this.#hub = hub;
     this.#engine = engine;
     this.#limit = messageLimit;
     this.#suspended = suspended;
+    this.#progressed = progressed;
+  }
+
+  /** Whether so much waits for the peers of a device's streams that it is not to be read. */
+  get isBehind(): boolean {
+    const early = this.#streamedEarly;
+    return this.#streamed - early > STREAM_HELD || (!this.#fromRelay && early > STALLED_HELD);
   }
 
   /**
@@ -89,6 +147,7 @@ export class InboundMessages {
    */
   introduce(source: string, vouched: boolean): void {
     this.#voucher = new Voucher(source, vouched);
+    this.#fromRelay = isRelay(source);
   }
 
   open(sessionId: number, source: string, resourceURL: string, entries: readonly Target[], fanout = false): void {
@@ -99,7 +158,7 @@ export class InboundMessages {
       identityURL,
       deviceURL,
     }));
-    this.#sessions.set(sessionId, {
+    const session: Session = {
       recipients,
       source,
       fanout,
@@ -107,7 +166,14 @@ export class InboundMessages {
       of: this.#engine.session(sessionId),
       refused: false,
       message: undefined,
-    });
+      suspendedFor: undefined,
+      streamed: 0,
+      isHeldBack: false,
+    };
+    this.#sessions.set(sessionId, session);
+    const peer = storedFor(session);
+    if (peer !== undefined && this.#isRelayAtMark(peer, source))
+      this.#wait(sessionId, session, { peer, sender: source });
   }
 
   /** Reports fanout entries as failed and skips them from now on. */
@@ -132,8 +198,9 @@ export class InboundMessages {
       return;
     }
     const envelopes = session.recipients.map((recipient) => ({ ...recipient, source: session.source, fields: kept }));
+    const streamed = isStreamResource(session.recipients[0]?.resourceURL ?? "");
     session.message = doNotDeliverIfOffline
-      ? { kind: "volatile", envelopes, body: new MessageBody(this.#arena) }
+      ? { kind: "volatile", envelopes, body: new MessageBody(this.#arena), streamed }
       : {
           kind: "stored",
           body: new MessageBody(this.#arena),
@@ -148,10 +215,20 @@ export class InboundMessages {
   data(sessionId: number, octets: Uint8Array): number {
     const session = this.#sessions.get(sessionId);
     const message = session?.message;
-    if (session === undefined || message === undefined || message.kind === "refused") return 0;
+    if (session === undefined || message === undefined) return 0;
+    if (message.kind === "refused" || message.kind === "lost") return 0;
     const size = message.kind === "volatile" ? message.body.length : message.size;
+    const streamed = message.kind === "volatile" && message.streamed;
+    const limit = streamed ? STREAM_BATCH : this.#limit;
     const tooMuch = message.kind === "volatile" && this.#held + octets.length > UNFINISHED_OCTETS;
-    if (size + octets.length > this.#limit || tooMuch) {
+    if (tooMuch && streamed && this.#fromRelay) {
+      // Of many channels each may be in the middle of a message.
+      this.#discard(message);
+      session.message = { kind: "lost" };
+      this.#hub.drop("SlowPeer");
+      return 0;
+    }
+    if (size + octets.length > limit || tooMuch) {
       this.#discard(message);
       session.message = { kind: "refused" };
       this.#hub.drop("MessageTooLong");
@@ -192,16 +269,19 @@ export class InboundMessages {
       this.#refuse(session, sessionId, number);
       return 0;
     }
+    if (message.kind === "lost") {
+      this.#verdicts.push({ kind: "stored", sessionId, session, message: number });
+      return 0;
+    }
     if (message.kind === "volatile") {
       const { length: size } = message.body;
       const body = [message.body.take()];
       this.#held -= size;
-      for (const [index, envelope] of message.envelopes.entries()) {
-        if (session.failed.has(index)) continue;
-        if (!this.#hub.pass(envelope, body, size)) this.#hub.drop("PeerOffline");
-        this.#hub.filled(envelope.peer);
-      }
-      this.#verdicts.push({ kind: "stored", sessionId, session, message: number });
+      const envelopes = message.envelopes.filter((_, index) => !session.failed.has(index));
+      const waits = { left: 0 };
+      if (message.streamed) this.#stream(sessionId, session, { envelopes, body, size, waits });
+      else for (const envelope of envelopes) this.#pass(envelope, body, size);
+      this.#verdicts.push({ kind: "stored", sessionId, session, message: number, waits });
       return copiesBeside(session);
     }
     this.#handOver(message);
@@ -237,23 +317,158 @@ export class InboundMessages {
   }
 
   /**
-   * Suspends a session whose sender has used up its share. Messages in transit are still accepted; if one is refused
-   * anyway, the sender knows from the suspension that the message itself is fine.
+   * Tells the other ends of this device's channels that its token was revoked: otherwise they keep their streams for the
+   * resume time, in case it comes back.
    */
-  #suspendAtMark(sessionId: number, session: Session, { peer, source }: Envelope): void {
-    const sender = senderOf(source);
-    if (!this.#isOpen(sessionId, session) || !this.#hub.store.isAtMark(peer, sender)) return;
-    this.#engine.setAvailability(sessionId, "notReady");
-    this.#suspended(peer, sender);
+  endChannels(): void {
+    const told = new Set<string>();
+    const notice = encodeNotice(ALL_ROUTES, "TokenEnded");
+    for (const { recipients, source } of this.#sessions.values()) {
+      for (const recipient of recipients) {
+        const { peer, resourceURL, identityURL, deviceURL } = recipient;
+        const whom = `${peer} ${identityURL} ${deviceURL}`;
+        if (!isStreamResource(resourceURL) || told.has(whom)) continue;
+        told.add(whom);
+        const fields = { userRef: this.#voucher.id(crypto.randomUUID()), track: false };
+        this.#pass({ ...recipient, source, fields }, [notice], notice.length);
+      }
+    }
   }
 
-  /** Resumes the sessions suspended for a queue that has room again. */
-  room(peer: string): void {
-    for (const [sessionId, session] of this.#sessions) {
-      const [only, ...others] = session.recipients;
-      if (only?.peer !== peer || others.length > 0 || !this.#isOpen(sessionId, session)) continue;
-      this.#engine.setAvailability(sessionId, "ready");
+  #pass(envelope: Envelope, body: readonly Uint8Array[], size: number, stream?: Streamed): boolean {
+    const passed = this.#hub.pass(envelope, body, size, stream);
+    if (!passed) this.#hub.drop("PeerOffline");
+    this.#hub.filled(envelope.peer);
+    return passed;
+  }
+
+  /** Streams a message to its recipients, and counts it until it has left for each. */
+  #stream(sessionId: number, session: Session, { envelopes, body, size, waits }: Streaming): void {
+    const mayWait = session.recipients.length > 1;
+    for (const envelope of envelopes) {
+      if (this.#fromRelay && this.#streamed + size > RELAY_STREAMS_HELD) {
+        this.#hub.drop("SlowPeer");
+        continue;
+      }
+      this.#streamed += size;
+      waits.left += 1;
+      let isEarly = false;
+      const acknowledge = () => {
+        if (isEarly) return;
+        isEarly = true;
+        waits.left -= 1;
+        session.streamed += size;
+        this.#streamedEarly += size;
+      };
+      if (this.#fromRelay || (session.isHeldBack && !mayWait)) acknowledge();
+      const left = () => {
+        acknowledge();
+        this.#streamed -= size;
+        this.#streamedEarly -= size;
+        session.streamed -= size;
+        this.#letCome(sessionId, session);
+        this.#progressed();
+      };
+      const stalled = () => {
+        if (isEarly || mayWait) return;
+        acknowledge();
+        this.#holdBack(sessionId, session);
+        this.#progressed();
+      };
+      if (!this.#pass(envelope, body, size, { at: Date.now(), left, stalled })) left();
     }
+    if (session.streamed > STREAM_HELD) this.#holdBack(sessionId, session);
+  }
+
+  /** Suspends a session until what was streamed on it has left. */
+  #holdBack(sessionId: number, session: Session): void {
+    if (session.isHeldBack || !this.#isOpen(sessionId, session)) return;
+    session.isHeldBack = true;
+    this.#engine.setAvailability(sessionId, "notReady");
+  }
+
+  /** Resumes a session that was suspended for what was streamed on it. */
+  #letCome(sessionId: number, session: Session): void {
+    if (!session.isHeldBack || session.streamed > STREAM_BATCH) return;
+    session.isHeldBack = false;
+    if (session.suspendedFor !== undefined || !this.#isOpen(sessionId, session)) return;
+    this.#engine.setAvailability(sessionId, "ready");
+  }
+
+  /**
+   * Suspends a session whose sender has used up its share. Messages in transit are still accepted; if one is refused
+   * anyway, the sender knows from the suspension that the message itself is fine.
+   *
+   * A relay has a session for each of its senders. If it has used up its own share, all of them are suspended at once:
+   * the reserve holds what is in transit, but not one more message of each.
+   */
+  #suspendAtMark(sessionId: number, session: Session, { peer, source, fields }: Envelope): void {
+    if (this.#isRelayAtMark(peer, source)) {
+      if (session.suspendedFor === source) return;
+      for (const [id, one] of this.#sessions) {
+        if (one === session || storedFor(one) === peer) this.#wait(id, one, { peer, sender: source });
+      }
+      return;
+    }
+    const sender = senderOfMessage(source, fields.userRef);
+    if (this.#hub.store.isAtMark(peer, sender)) this.#wait(sessionId, session, { peer, sender });
+  }
+
+  /** Whether these messages come by a relay that has used up its share of a queue, or has yet to make room in it. */
+  #isRelayAtMark(peer: string, source: string): boolean {
+    if (!this.#fromRelay) return false;
+    return this.#waiting.get(peer)?.has(source) === true || this.#hub.store.isAtMark(peer, source);
+  }
+
+  /** Suspends a session until a sender has room in a queue. It waits for one sender at a time. */
+  #wait(
+    sessionId: number,
+    session: Session,
+    { peer, sender }: { readonly peer: string; readonly sender: string },
+  ): void {
+    if (!this.#isOpen(sessionId, session)) return;
+    this.#forgetWait(sessionId, session);
+    session.suspendedFor = sender;
+    const senders = this.#waiting.get(peer) ?? new Map<string, Set<number>>();
+    this.#waiting.set(peer, senders.set(sender, (senders.get(sender) ?? new Set()).add(sessionId)));
+    this.#engine.setAvailability(sessionId, "notReady");
+    this.#suspended(peer);
+  }
+
+  #forgetWait(sessionId: number, session: Session): void {
+    const [peer, sender] = [peerOf(session) ?? "", session.suspendedFor ?? ""];
+    session.suspendedFor = undefined;
+    const senders = this.#waiting.get(peer);
+    const sessions = senders?.get(sender);
+    sessions?.delete(sessionId);
+    if (sessions?.size === 0) senders?.delete(sender);
+    if (senders?.size === 0) this.#waiting.delete(peer);
+  }
+
+  /**
+   * Resumes the sessions suspended for a queue in which their sender has room again.
+   *
+   * @returns whether there were any
+   */
+  room(peer: string, mayGoOn: (sender: string) => boolean): boolean {
+    let any = false;
+    for (const [sender, sessions] of this.#waiting.get(peer) ?? []) {
+      if (!mayGoOn(sender)) continue;
+      for (const sessionId of sessions) {
+        const session = this.#sessions.get(sessionId);
+        if (session === undefined) continue;
+        this.#forgetWait(sessionId, session);
+        if (session.isHeldBack || !this.#isOpen(sessionId, session)) continue;
+        this.#engine.setAvailability(sessionId, "ready");
+        any = true;
+      }
+    }
+    return any;
+  }
+
+  /** Whether any session is suspended until there is room in a queue. */
+  waitsFor(peer: string): boolean {
+    return this.#waiting.has(peer);
   }
 
   /** Whether the engine still has this session, and not another with its number. */
@@ -263,17 +478,19 @@ export class InboundMessages {
 
   /** Handles a session closed by its sender. */
   close(sessionId: number): void {
-    const message = this.#sessions.get(sessionId)?.message;
-    if (message !== undefined) this.#discard(message);
+    const session = this.#sessions.get(sessionId);
+    if (session === undefined) return;
+    if (session.message !== undefined) this.#discard(session.message);
+    this.#forgetWait(sessionId, session);
     this.#sessions.delete(sessionId);
   }
 
   /** Called after the commit: everything received so far is on disk. */
   settle(): void {
-    const verdicts = this.#verdicts;
-    this.#verdicts = [];
-    for (const verdict of verdicts) {
-      if (this.#engine.closed !== undefined) return;
+    for (let verdict = this.#verdicts.first; verdict !== undefined; verdict = this.#verdicts.first) {
+      if ((verdict.waits?.left ?? 0) > 0) return;
+      this.#verdicts.shift();
+      if (this.#engine.closed !== undefined) continue;
       const { sessionId, session, message } = verdict;
       if (verdict.kind === "stored") this.#engine.complete(message);
       else if (!this.#isOpen(sessionId, session)) {
@@ -294,7 +511,7 @@ export class InboundMessages {
   /** Drops unfinished messages when the connection ends. Their sender still has them. */
   abandon(): void {
     for (const sessionId of [...this.#sessions.keys()]) this.close(sessionId);
-    this.#verdicts = [];
+    this.#verdicts.clear();
   }
 
   #refuse(session: Session, sessionId: number, message: number): void {
@@ -304,7 +521,7 @@ export class InboundMessages {
   }
 
   #discard(message: Message): void {
-    if (message.kind === "refused") return;
+    if (message.kind === "refused" || message.kind === "lost") return;
     this.#held -= message.body.length;
     if (message.kind === "volatile") return;
     for (const incoming of message.incoming) {
@@ -313,6 +530,24 @@ export class InboundMessages {
       this.#hub.store.discard(incoming);
     }
   }
+}
+
+/** The recipient of a session that can be suspended; of several recipients, one would hold up the others. */
+function peerOf({ recipients }: Session): string | undefined {
+  return recipients.length === 1 ? recipients[0]?.peer : undefined;
+}
+
+/** The same, unless the session is for streams, which are not stored. */
+function storedFor(session: Session): string | undefined {
+  return isStreamResource(session.recipients[0]?.resourceURL ?? "") ? undefined : peerOf(session);
+}
+
+/** A streamed message. */
+interface Streaming {
+  readonly envelopes: readonly Envelope[];
+  readonly body: readonly Uint8Array[];
+  readonly size: number;
+  readonly waits: { left: number };
 }
 
 /** Copies to recipients beyond the first. */

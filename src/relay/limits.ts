@@ -18,8 +18,14 @@ export const REMEMBER_IDS = 7 * 24 * 3600_000;
 /** Bytes of ids remembered per peer, row overhead included: about fifty thousand ids of this library. */
 export const ID_OCTETS = 8 * 1024 * 1024;
 
-/** Peers whose sum of ids is cached. Beyond this the cache is emptied; a sum is read again in less than a millisecond. */
+/** Peers whose sum of ids is cached. Beyond this the oldest is forgotten; most are read again in less than a millisecond. */
 export const KNOWN_IDS = 10_000;
+
+/**
+ * Senders in that cache, some two hundred bytes each: six times the ids that fit in one peer's half of a relay, which may
+ * give each a sender of its own.
+ */
+export const KNOWN_ID_SENDERS = 200_000;
 
 /**
  * Peers' queues in which messages may wait, counted once per sender: each takes some 700 bytes of memory. One sender may
@@ -57,6 +63,51 @@ export const COMMIT_REMOVALS = 50;
 
 /** Bytes of messages with flag D held for a slow connected device. More are dropped, but one may always wait. */
 export const VOLATILE_OCTETS = 4 * 1024 * 1024;
+
+/**
+ * The longest message that is streamed to another device, flag D on the resource `stream`: what an edge accepts, and more
+ * than our devices send.
+ */
+export const STREAM_BATCH = 256 * 1024;
+
+/**
+ * Bytes that the relay holds of what a device streams. Beyond that the device is not read. Of what another relay streams,
+ * the session is suspended, because that relay speaks for many devices.
+ */
+export const STREAM_HELD = 2 * STREAM_BATCH;
+
+/** The same of another relay, over all sessions, with what is in flight when they are suspended. More is dropped. */
+export const RELAY_STREAMS_HELD = 8 * 1024 * 1024;
+
+/** Bytes of streams that wait for one connected peer: of 32 devices, or of two relays. More are dropped. */
+export const STREAMS_WAITING = 16 * 1024 * 1024;
+
+/**
+ * How long a streamed message waits for a slow peer before it is dropped. Its device's later messages are acknowledged only
+ * after it.
+ */
+export const STREAM_PATIENCE = 4_000;
+
+/**
+ * How long it waits before its session is suspended, and what came on that holds up nothing else of the device. A device
+ * that reads a batch in this time loses nothing by the round trip that a suspension costs.
+ */
+export const STREAM_STALL = 300;
+
+/** How often the relay looks for messages that wait: a small part of these times. */
+export const STREAM_LOOK = 100;
+
+/** What the relay holds beside STREAM_HELD for such sessions: what was on its way when they were suspended. */
+export const STALLED_HELD = 4 * 1024 * 1024;
+
+/** How long the destination of such a message takes no further ones: its senders should not wait again at once. */
+export const STALLED_PAUSE = 2_000;
+
+/**
+ * Messages streamed to a device that it has not acknowledged. It need not, for more to be sent: its acknowledgements may
+ * wait behind what it streams itself. Each is an entry of some hundred bytes.
+ */
+export const STREAM_UNACKNOWLEDGED = 4096;
 
 /**
  * Bytes of unfinished messages that a connection may hold in memory: two of the longest. Beyond this, messages with

@@ -7,6 +7,9 @@
  * sending identity has its own queue, destinations, share of sessions and turns, so one that writes to a thousand
  * recipients does not delay the others.
  *
+ * What is streamed between devices, with flag D, is sent as fast as the socket takes it, acknowledged or not: the peer's
+ * acknowledgements may wait behind what it streams itself. Its senders are slowed down until it is sent.
+ *
  *   Queue.take ─► Sender.page ─► fill ─► engine ─► acknowledged ─► Store.remove
  *     │            └ its session is not ready, and its page is full ──► waits in the store from `behind` on
  *     │            └ refused for its length ──────────────────────────► `later`, out of order
@@ -21,7 +24,7 @@
  */
 import { RoundRobin } from "../lib/round-robin.ts";
 import { CloseReasonId, type Connection, isRelay } from "../sstp/index.ts";
-import { isWithinShare, senderOf } from "../store-and-forward/sender-share.ts";
+import { isWithinShare, senderOfMessage } from "../store-and-forward/sender-share.ts";
 import { SessionPool } from "../store-and-forward/session-pool.ts";
 import { StoredIds } from "../store-and-forward/vouched-id.ts";
 import type { Hub } from "./hub.ts";
@@ -37,11 +40,16 @@ import {
   SESSION_FAILURES,
   SESSION_REFUSALS,
   SOCKET_QUEUE,
+  STALLED_PAUSE,
+  STREAM_PATIENCE,
+  STREAM_STALL,
+  STREAM_UNACKNOWLEDGED,
+  STREAMS_WAITING,
   VOLATILE_OCTETS,
 } from "./limits.ts";
 import { type Current, Sender } from "./sender.ts";
 import type { Destination, Envelope, Stored } from "./store.ts";
-import { type Outgoing, PAGE, partOf, Queue } from "./stored-queue.ts";
+import { type Outgoing, PAGE, partOf, Queue, type Volatile } from "./stored-queue.ts";
 
 /** What it needs from its connection. */
 export interface Transport {
@@ -55,6 +63,8 @@ export interface Transport {
 interface Sent {
   readonly message: Outgoing;
   readonly sender: Sender;
+  /** Whether it is streamed between devices: then its body is gone, and it does not count against the window. */
+  readonly streamed: boolean;
 }
 
 export class OutboundMessages {
@@ -74,8 +84,11 @@ export class OutboundMessages {
   /** Senders that wait for the window. */
   #held: Sender[] = [];
   /** Messages with flag D whose destinations have no sender for lack of room. */
-  readonly #crowdedVolatile = new RoundRobin<Outgoing>();
+  readonly #crowdedVolatile = new RoundRobin<Volatile>();
   #volatileOctets = 0;
+  /** Bytes that are streamed to the peer and wait, and messages that were, without acknowledgement. */
+  #streamOctets = 0;
+  #streamsSent = 0;
   /** Destinations that the peer has refused, oldest first. Their messages wait for another connection. */
   readonly #declined = new Set<string>();
   /** Sent and not yet acknowledged, by message number. */
@@ -123,22 +136,68 @@ export class OutboundMessages {
     for (const sender of this.#hub.store.senders(peer)) this.#addQueue(peer, sender);
   }
 
-  addVolatile(message: Outgoing): void {
+  addVolatile(message: Volatile): void {
     const destination = destinationOf(message.envelope);
     const key = keyOf(destination);
     const sender = this.#senders.get(key);
-    // Suspended sessions may use half, so that others have room.
-    const limit = sender?.state === "suspended" ? VOLATILE_OCTETS / 2 : VOLATILE_OCTETS;
-    const tooMany = this.#volatileOctets > 0 && this.#volatileOctets + message.size > limit;
-    if (tooMany || this.#declined.has(key) || (sender?.until ?? 0) > 0) {
-      this.#hub.drop("SlowPeer");
+    this.#countVolatile(message, 1);
+    if (this.#declined.has(key) || (sender?.until ?? 0) > 0 || this.#isTooMuch(message, sender)) {
+      this.#lose(message);
       return;
     }
-    this.#volatileOctets += message.size;
-    const source = senderOf(message.envelope.source);
+    const source = senderOfMessage(message.envelope.source, message.envelope.fields.userRef);
     if (this.#crowdedVolatile.has(source) || !this.#queueVolatile(message, destination)) {
       this.#crowdedVolatile.push(source, message);
     }
+  }
+
+  /** Whether there is no room for a message with flag D, which is counted already. */
+  #isTooMuch({ size, stream }: Volatile, sender: Sender | undefined): boolean {
+    if (stream !== undefined) {
+      return this.#streamOctets > STREAMS_WAITING || stream.at < (sender?.stalledUntil ?? 0);
+    }
+    // Suspended sessions may use half, so that others have room.
+    const limit = sender?.state === "suspended" ? VOLATILE_OCTETS / 2 : VOLATILE_OCTETS;
+    return this.#volatileOctets > size && this.#volatileOctets > limit;
+  }
+
+  /** Tells senders that what they stream waits, and drops what waits for too long. Returns whether more waits. */
+  lookAtStreams(now: number): boolean {
+    const isOlder = ({ stream }: Volatile, age: number) => stream !== undefined && stream.at <= now - age;
+    for (const sender of this.#senders) {
+      for (;;) {
+        const { first } = sender.volatile;
+        if (first === undefined || !isOlder(first, STREAM_PATIENCE)) break;
+        sender.volatile.shift();
+        sender.stalledUntil = now + STALLED_PAUSE;
+        this.#lose(first);
+      }
+      for (const message of sender.volatile) if (isOlder(message, STREAM_STALL)) message.stream?.stalled();
+    }
+    for (let turns = this.#crowdedVolatile.owners; turns > 0; turns -= 1) {
+      const { first } = this.#crowdedVolatile;
+      if (first !== undefined && isOlder(first, STREAM_PATIENCE)) {
+        this.#crowdedVolatile.shift();
+        this.#lose(first);
+      } else this.#crowdedVolatile.pass();
+    }
+    return this.#streamOctets > 0;
+  }
+
+  #lose(message: Volatile): void {
+    this.#hub.drop("SlowPeer");
+    this.#leave(message);
+  }
+
+  /** A message with flag D does not wait any more. */
+  #leave(message: Volatile): void {
+    this.#countVolatile(message, -1);
+    message.stream?.left();
+  }
+
+  #countVolatile({ size, stream }: Volatile, sign: 1 | -1): void {
+    if (stream === undefined) this.#volatileOctets += sign * size;
+    else this.#streamOctets += sign * size;
   }
 
   /** Feeds the engine as far as there is room. True if it stopped for lack of room. */
@@ -147,6 +206,7 @@ export class OutboundMessages {
     if (this.#wakeAt !== Number.POSITIVE_INFINITY) this.#wake(Date.now());
     this.#admitVolatile();
     const looked = { at: 0 };
+    if (this.#held.length > 0) this.#release();
     if (this.#relay !== undefined && this.#hasRoom()) this.#lookBeside(this.#relay);
     while (this.#hasRoom()) {
       if (this.#held.length > 0 && !this.#isFull) this.#release();
@@ -155,7 +215,7 @@ export class OutboundMessages {
         if (this.#isFull || !this.#look(looked)) return false;
         continue;
       }
-      if (sender.current === undefined && this.#isFull) {
+      if (sender.current === undefined && this.#mustWait(sender)) {
         this.#held.push(sender);
         continue;
       }
@@ -192,6 +252,7 @@ export class OutboundMessages {
       this.#count(current, false);
       sender.current = undefined;
       lost.push(current.message);
+      leftOf(current.message);
     }
     this.#over(sender);
     if (reasonId === undefined || FINAL.includes(reasonId)) this.#decline(sender);
@@ -225,7 +286,8 @@ export class OutboundMessages {
    */
   owes(peer: string): boolean {
     if (this.#isFull || !this.#hasRoom()) return true;
-    for (const { message } of this.#sent.values()) if (message.envelope.peer === peer) return true;
+    for (const { message, streamed } of this.#sent.values())
+      if (!streamed && message.envelope.peer === peer) return true;
     for (const sender of this.#senders) {
       if (sender.destination.peer !== peer) continue;
       if (sender.current !== undefined || (sender.state === "opening" && sender.hasWaiting)) return true;
@@ -234,6 +296,15 @@ export class OutboundMessages {
   }
 
   abandon(): void {
+    for (const { volatile, current } of this.#senders) {
+      for (const message of volatile) message.stream?.left();
+      if (current !== undefined) leftOf(current.message);
+    }
+    for (let next = this.#crowdedVolatile.shift(); next !== undefined; next = this.#crowdedVolatile.shift()) {
+      next.stream?.left();
+    }
+    this.#volatileOctets = 0;
+    this.#streamOctets = 0;
     this.#queues.length = 0;
     this.#byPeer.clear();
     this.#relay = undefined;
@@ -249,14 +320,23 @@ export class OutboundMessages {
     return this.#engine.closed === undefined && waiting < SOCKET_QUEUE;
   }
 
-  /** Messages with flag D count too: unacknowledged ones are kept in memory. */
+  /** Messages with flag D count too: unacknowledged ones are kept in memory. Streamed ones are not. */
   get #isFull(): boolean {
-    return this.#sentOctets >= SEND_WINDOW || this.#sent.size >= SEND_WINDOW_MESSAGES;
+    return this.#sentOctets >= SEND_WINDOW || this.#sent.size - this.#streamsSent >= SEND_WINDOW_MESSAGES;
+  }
+
+  /** Whether the next message of a sender waits for acknowledgements. */
+  #mustWait(sender: Sender): boolean {
+    return sender.isStreamNext ? this.#streamsSent >= STREAM_UNACKNOWLEDGED : this.#isFull;
   }
 
   #release(): void {
-    for (const sender of this.#held) this.#turns.push(ownerOf(sender), sender);
-    this.#held = [];
+    const waiting: Sender[] = [];
+    for (const sender of this.#held) {
+      if (this.#mustWait(sender)) waiting.push(sender);
+      else this.#turns.push(ownerOf(sender), sender);
+    }
+    this.#held = waiting;
   }
 
   /** Gives a sender that may send its turn. */
@@ -356,10 +436,8 @@ export class OutboundMessages {
       const next = this.#crowdedVolatile.first;
       if (next === undefined) return;
       const destination = destinationOf(next.envelope);
-      if (this.#declined.has(keyOf(destination))) {
-        this.#volatileOctets -= next.size;
-        this.#hub.drop("SlowPeer");
-      } else if (!this.#queueVolatile(next, destination)) {
+      if (this.#declined.has(keyOf(destination))) this.#lose(next);
+      else if (!this.#queueVolatile(next, destination)) {
         // Room is shared by all here, so none is left for the rest either.
         if (destination.sender === undefined) return;
         failed += 1;
@@ -371,7 +449,7 @@ export class OutboundMessages {
   }
 
   /** False if there is no room for a sender. */
-  #queueVolatile(message: Outgoing, destination: Destination): boolean {
+  #queueVolatile(message: Volatile, destination: Destination): boolean {
     const key = keyOf(destination);
     let sender = this.#senders.get(key);
     if (sender === undefined) {
@@ -502,13 +580,23 @@ export class OutboundMessages {
       return;
     }
     sender.outstanding += 1;
-    this.#sent.set(this.#engine.endMessage(sessionId), { message: current.message, sender });
+    const { message } = current;
+    const streamed = message.kind === "volatile" && message.stream !== undefined;
+    const number = this.#engine.endMessage(sessionId);
+    if (!streamed) {
+      this.#sent.set(number, { message, sender, streamed });
+      return;
+    }
+    this.#count(current, false);
+    leftOf(message);
+    this.#streamsSent += 1;
+    this.#sent.set(number, { message: { ...message, body: [], stream: undefined }, sender, streamed });
   }
 
   #nextOf(sender: Sender): Outgoing | undefined {
     const volatile = sender.volatile.shift();
     if (volatile !== undefined) {
-      this.#volatileOctets -= volatile.size;
+      this.#countVolatile(volatile, -1);
       return volatile;
     }
     if (sender.page.first === undefined) this.#refill(sender);
@@ -596,10 +684,7 @@ export class OutboundMessages {
   }
 
   #dropVolatile(sender: Sender): void {
-    for (let next = sender.volatile.shift(); next !== undefined; next = sender.volatile.shift()) {
-      this.#volatileOctets -= next.size;
-      this.#hub.drop("SlowPeer");
-    }
+    for (let next = sender.volatile.shift(); next !== undefined; next = sender.volatile.shift()) this.#lose(next);
   }
 
   /** Offers postponed messages that are due. */
@@ -641,7 +726,8 @@ export class OutboundMessages {
     const sent = this.#sent.get(number);
     if (sent === undefined) return undefined;
     this.#sent.delete(number);
-    this.#sentOctets -= sent.message.size;
+    if (sent.streamed) this.#streamsSent -= 1;
+    else this.#sentOctets -= sent.message.size;
     sent.sender.outstanding -= 1;
     return sent;
   }
@@ -661,9 +747,14 @@ function maySend(sender: Sender): boolean {
   return sender.hasWaiting && (sender.probing === 0 || sender.outstanding === 0);
 }
 
+/** Tells the sender of a streamed message that it is sent or dropped. */
+function leftOf(message: Outgoing): void {
+  if (message.kind === "volatile") message.stream?.left();
+}
+
 /** The destination of a message. At another relay each sending identity has its own. */
-function destinationOf({ peer, resourceURL, identityURL, deviceURL, source }: Envelope): Destination {
-  const sender = isRelay(peer) ? senderOf(source) : undefined;
+function destinationOf({ peer, resourceURL, identityURL, deviceURL, source, fields }: Envelope): Destination {
+  const sender = isRelay(peer) ? senderOfMessage(source, fields.userRef) : undefined;
   return { peer, resourceURL, identityURL, deviceURL, sender };
 }
 

@@ -50,7 +50,7 @@ import {
   WORK_RATE,
 } from "./limits.ts";
 import { OutboundMessages } from "./outbound-messages.ts";
-import type { Outgoing } from "./stored-queue.ts";
+import type { Volatile } from "./stored-queue.ts";
 
 /** Settings shared by all connections of a relay. */
 export interface ConnectionSettings {
@@ -83,6 +83,8 @@ export class PeerConnection implements Consumer {
   #behind: ConnectionEvent[] | undefined;
   /** Too much waits to be read by the peer. Reading is paused until the socket drains. */
   #crowded = false;
+  /** Too much of what the peer streams waits for others. Reading is paused until that has left. */
+  #heldBack = false;
   /** Budget of work the peer may cause. */
   readonly #work: Bucket;
   /** Set while reading is paused because the budget is used up. */
@@ -122,9 +124,11 @@ export class PeerConnection implements Consumer {
       capabilities: formatCapabilities(messageLimit),
     });
     this.#localDeviceURLs = localDeviceURLs;
-    this.#intake = new InboundMessages(hub, this.#engine, messageLimit, (peer, sender) =>
-      hub.suspend(peer, sender, this),
-    );
+    this.#intake = new InboundMessages(hub, this.#engine, {
+      messageLimit,
+      suspended: (peer) => hub.suspend(peer, this),
+      progressed: () => hub.settleLater(this),
+    });
     this.#delivery = new OutboundMessages(hub, this.#engine, {
       socketQueue: () => this.#socket.writableLength,
       // Give other connections a turn first.
@@ -155,7 +159,7 @@ export class PeerConnection implements Consumer {
 
   /** A peer that is not being read cannot show signs of life. */
   get lastSign(): number {
-    return this.#behind === undefined ? this.#lastSign : Date.now();
+    return this.#behind === undefined && !this.#heldBack ? this.#lastSign : Date.now();
   }
 
   owes(peer: string): boolean {
@@ -166,6 +170,10 @@ export class PeerConnection implements Consumer {
   settle(): void {
     this.#guarded(() => {
       this.#intake.settle();
+      if (this.#heldBack && !this.#intake.isBehind) {
+        this.#heldBack = false;
+        this.#readOn();
+      }
       if (this.#engine.closed === undefined) this.#pump();
       else this.#end();
     });
@@ -187,12 +195,17 @@ export class PeerConnection implements Consumer {
       this.#crowded = true;
       this.#socket.pause();
     }
+    // What it streams waits for slow peers.
+    if (this.#intake.isBehind && !this.#over) {
+      this.#heldBack = true;
+      this.#socket.pause();
+    }
     this.#setTimer();
   }
 
   /** Resumes reading unless it is paused for another reason. */
   #readOn(): void {
-    if (!this.#crowded && this.#behind === undefined) this.#socket.resume();
+    if (!this.#crowded && !this.#heldBack && this.#behind === undefined) this.#socket.resume();
   }
 
   /** Charges work to the peer's budget and pauses reading when it is exceeded. */
@@ -227,8 +240,12 @@ export class PeerConnection implements Consumer {
     }
   }
 
-  deliverVolatile(message: Outgoing): void {
+  deliverVolatile(message: Volatile): void {
     this.#guarded(() => this.#delivery.addVolatile(message));
+  }
+
+  lookAtStreams(now: number): boolean {
+    return this.#delivery.lookAtStreams(now);
   }
 
   /** Ends the connection, telling the peer the reason. */
@@ -282,6 +299,8 @@ export class PeerConnection implements Consumer {
   /** Ends the connection because its token is no longer valid. The device learns why when it reconnects. */
   #evict(reason: TokenProblem): void {
     this.#hub.log(`closed ${printable(this.#source)}: ${reason}`);
+    // With an expired token a device comes back with another.
+    if (reason === "TokenRevoked" || reason === "TokenInvalid") this.#intake.endChannels();
     this.close(ConnectCloseReasonId.Resting);
   }
 
@@ -536,11 +555,11 @@ export class PeerConnection implements Consumer {
     else before.loseQueue(peer);
   }
 
-  room(peer: string): void {
+  room(peer: string, mayGoOn: (sender: string) => boolean): boolean {
     this.#guarded(() => {
-      this.#intake.room(peer);
-      this.#pump();
+      if (this.#intake.room(peer, mayGoOn)) this.#pump();
     });
+    return this.#intake.waitsFor(peer);
   }
 
   loseQueue(peer: string): void {

@@ -8,7 +8,7 @@ import { realpathSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
-import { createServer as createSecureServer } from "node:tls";
+import { createServer as createSecureServer, type Server as SecureServer } from "node:tls";
 import { hasKeys, type KeySettings, parseKeySet } from "../auth/key-set.ts";
 import { type LinkSecrets, readLinkSecrets } from "../auth/relay-proof.ts";
 import type { TokenSettings } from "../auth/verify-token.ts";
@@ -83,6 +83,13 @@ export interface Relay {
   status(): { readonly connections: number; readonly dropped: DropCounts };
   /** What waits for a peer, given the URL of a device or identity. */
   waiting(peer: string): { readonly octets: number; readonly messages: number };
+  /**
+   * Serves another certificate to connections from now on.
+   *
+   * @param tls PEM texts
+   * @throws Error of node:tls for an invalid key or certificate
+   */
+  renew(tls: { readonly key: string; readonly cert: string }): void;
   /** Tells every peer that the relay rests, and stops. */
   close(): Promise<void>;
 }
@@ -188,6 +195,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
     host,
     status: () => ({ connections: connections.size, dropped: { ...hub.dropped } }),
     waiting: (peer) => store.waiting(peer),
+    renew: ({ key, cert }) => secure?.setSecureContext({ ...TLS_VERSION, key, cert }),
     close() {
       closing ??= close();
       return closing;
@@ -216,8 +224,10 @@ function secretsOf(text: string | undefined): LinkSecrets | undefined {
   throw new TypeError(all.join("; "));
 }
 
-function secureServer({ key, cert }: { readonly key: string; readonly cert: string }): Server {
-  return createSecureServer({ key, cert, noDelay: true, minVersion: "TLSv1.2", handshakeTimeout: TLS_TIMEOUT });
+const TLS_VERSION = { minVersion: "TLSv1.2" } as const;
+
+function secureServer({ key, cert }: { readonly key: string; readonly cert: string }): SecureServer {
+  return createSecureServer({ key, cert, noDelay: true, ...TLS_VERSION, handshakeTimeout: TLS_TIMEOUT });
 }
 
 function listen(server: Server, port: number, host: string): Promise<void> {

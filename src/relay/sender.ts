@@ -13,7 +13,7 @@ import { Queue as List } from "../lib/queue.ts";
 import { SessionSlot } from "../store-and-forward/session-pool.ts";
 import { SENDER_PAGE } from "./limits.ts";
 import type { Destination, Stored } from "./store.ts";
-import type { Outgoing } from "./stored-queue.ts";
+import type { Outgoing, Volatile } from "./stored-queue.ts";
 
 /** The message being sent. */
 export interface Current {
@@ -29,7 +29,7 @@ export interface Current {
 export class Sender extends SessionSlot {
   readonly destination: Destination;
   /** Messages with flag D. */
-  readonly volatile = new List<Outgoing>();
+  readonly volatile = new List<Volatile>();
   /** The next stored messages. */
   readonly page = new List<Stored>();
   /** Sequence number of the first stored message not in the page; undefined if all are. */
@@ -49,6 +49,8 @@ export class Sender extends SessionSlot {
   laterAt = Number.POSITIVE_INFINITY;
   /** Nothing is sent before this time; 0 if not paused. */
   until = 0;
+  /** What is streamed to it is dropped until this time, in milliseconds since 1970: the last had to wait too long. */
+  stalledUntil = 0;
   /** Whether it is in the turns. */
   inTurn = false;
 
@@ -60,6 +62,12 @@ export class Sender extends SessionSlot {
   /** Whether there is a message to begin. */
   get hasWaiting(): boolean {
     return this.page.first !== undefined || this.volatile.first !== undefined || this.behind !== undefined;
+  }
+
+  /** Whether the next message is one that is streamed between devices. */
+  get isStreamNext(): boolean {
+    const { first } = this.volatile;
+    return first?.stream !== undefined;
   }
 
   /**

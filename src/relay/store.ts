@@ -16,19 +16,16 @@ import { isRelay, joinOctets } from "../sstp/index.ts";
 import type { Envelope as Common, Fields } from "../store-and-forward/envelope.ts";
 import {
   type Amount,
-  hasRoom,
-  isAtMark,
-  isSpent,
-  isWithinShare,
-  mayGoOn,
   QUOTA,
   type Quota,
-  RESERVE,
   type StorageQuota,
   senderOf,
+  senderOfMessage,
 } from "../store-and-forward/sender-share.ts";
 import { storedVersion } from "../store-and-forward/stored-version.ts";
-import { CHUNK_SIZE, ID_OCTETS, KNOWN_IDS, PIECES, REMEMBER_IDS, RETENTION, WAITING_QUEUES } from "./limits.ts";
+import { IdSums } from "./id-sums.ts";
+import { CHUNK_SIZE, PIECES, REMEMBER_IDS, RETENTION, WAITING_QUEUES } from "./limits.ts";
+import { WaitingSums } from "./waiting.ts";
 
 /** A message without its body, and whose queue it is in. */
 export interface Envelope extends Pick<Common, "source" | "resourceURL" | "identityURL" | "deviceURL"> {
@@ -72,8 +69,10 @@ export type Outcome = "stored" | "duplicate" | "quota" | "full";
 /** Overhead of a row besides its texts and body: numbers, headers and index entries. */
 const ROW_OCTETS = 64;
 
-/** Bytes taken by ids. */
-const ID_SUM = `SELECT sum(length(peer) + length(source) + length(id) + ${ROW_OCTETS}) AS octets FROM seen`;
+/** Bytes taken by ids of a peer, for each sender. */
+const ID_SUMS = `
+  SELECT sender, sum(length(peer) + length(source) + length(id) + ${ROW_OCTETS}) AS octets
+  FROM seen WHERE peer = ? GROUP BY sender`;
 
 /**
  * Condition for relays' queues, which are searched by sender. SQLite uses the partial index only if a query repeats it.
@@ -138,9 +137,10 @@ interface CountRow {
   readonly n: number;
 }
 
-/** A sum over rows; null if there are none. */
-interface SumRow {
-  readonly octets: number | null;
+/** A row of ID_SUMS. */
+interface IdSumRow {
+  readonly sender: string;
+  readonly octets: number;
 }
 
 /** The schema version written by this release. */
@@ -157,41 +157,14 @@ const migration = `
   CREATE INDEX messages_of_sender ON messages (peer, sender, seq) WHERE ${OF_RELAYS};
 `;
 
-/** What waits for a peer, in all and per sender. */
-interface Waiting extends Share {
-  readonly senders: Map<string, Share>;
-}
-
-interface Share {
-  octets: number;
-  messages: number;
-  /** Incremented with each new message. */
-  arrival: number;
-}
-
-/** Bytes of a peer's ids, in all and per sender. */
-interface IdOctets {
-  all: number;
-  readonly senders: Map<string, number>;
-}
-
 /** Fraction of a sender's ids, oldest first, forgotten at a time. Finding them scans all of them. */
 const FORGOTTEN_PART = 8;
 
 export class Store {
   readonly #database: DatabaseSync;
-  readonly #quota: StorageQuota;
-  readonly #waiting = new Map<string, Waiting>();
-  /** In how many peers' queues each sender has messages, and the sum over all senders. */
-  readonly #queues = new Map<string, number>();
-  #allQueues = 0;
-  /** Bytes that wait of each sender in all queues. */
-  readonly #senders = new Map<string, number>();
-  readonly #mostQueues: number;
-  /** Cache for peers that received messages. */
-  readonly #ids = new Map<string, IdOctets>();
+  readonly #waiting: WaitingSums;
+  readonly #ids = new IdSums((peer) => this.#all<IdSumRow>(ID_SUMS, peer));
   #key: number;
-  #arrivals = 0;
   #open = false;
   /** Whether new messages are refused, to leave room for the writes that empty the store. */
   full = false;
@@ -212,8 +185,7 @@ export class Store {
    * @throws Error of node:sqlite if the file cannot be opened or is not a database
    */
   constructor(file: string | undefined, quota: Quota & Partial<StorageQuota> = QUOTA, mostQueues = WAITING_QUEUES) {
-    this.#quota = { ...QUOTA, ...quota };
-    this.#mostQueues = mostQueues;
+    this.#waiting = new WaitingSums({ ...QUOTA, ...quota }, mostQueues);
     this.#database = new DatabaseSync(file ?? ":memory:");
     // FULL: an acknowledged message must survive a crash of the machine, not only of the process.
     this.#database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
@@ -228,13 +200,10 @@ export class Store {
   /** Computes the totals from the tables. */
   #count(): void {
     this.#waiting.clear();
-    this.#queues.clear();
-    this.#allQueues = 0;
-    this.#senders.clear();
     this.#ids.clear();
     const sums = "SELECT peer, sender, count(*) AS messages, sum(octets) AS octets FROM messages GROUP BY peer, sender";
     const rows = this.#all<Pick<MessageRow, "peer" | "sender"> & Amount>(sums);
-    for (const { peer, sender, messages, octets } of rows) this.#addWaiting(peer, sender, messages, octets);
+    for (const { peer, sender, messages, octets } of rows) this.#waiting.add(peer, sender, messages, octets);
   }
 
   #migrate(): void {
@@ -307,16 +276,10 @@ export class Store {
       this.discard(incoming);
       return "full";
     }
-    const sender = senderOf(envelope.source);
+    const sender = senderOfMessage(envelope.source, id);
     const fields = fieldsToText(envelope.fields);
     const octets = incoming.size + octetsOf(envelope, fields);
-    const { own, all } = this.#amounts(envelope.peer, sender);
-    const mayWait = own.messages > 0 || this.#mayBegin(sender);
-    const held = (this.#senders.get(sender) ?? 0) + octets;
-    // What a connected consumer drains is never so much.
-    const passes = awaited && all.octets + octets <= RESERVE.octets && !isSpent(held, this.#quota.sender);
-    const isOver = !passes && held > this.#quota.sender;
-    if (!mayWait || isOver || !hasRoom(added(own, octets), added(all, octets), this.#quota, reserve)) {
+    if (!this.#waiting.hasRoom({ peer: envelope.peer, sender, octets, reserve, awaited })) {
       this.discard(incoming);
       return "quota";
     }
@@ -339,83 +302,29 @@ export class Store {
     );
     if (id !== "") this.#remember(recipientOf(envelope), envelope.source, sender, id, now);
     if (this.#failed) return "full";
-    this.#addWaiting(envelope.peer, sender, 1, octets);
+    this.#waiting.add(envelope.peer, sender, 1, octets);
     return "stored";
   }
 
   /** Whether a sender has used up its share of a peer's queue. */
   isAtMark(peer: string, sender: string): boolean {
-    const { own, all } = this.#amounts(peer, sender);
-    return isAtMark(own, all, this.#quota);
+    return this.#waiting.isAtMark(peer, sender);
   }
 
   /** Whether a sender that used up its share may resume. */
   mayGoOn(peer: string, sender: string): boolean {
-    const { own, all } = this.#amounts(peer, sender);
-    return mayGoOn(own, all, this.#quota);
-  }
-
-  /** What waits for a peer: from one sender, and in all. */
-  #amounts(peer: string, sender: string): { readonly own: Amount; readonly all: Amount } {
-    const all = this.#waiting.get(peer);
-    return { own: all?.senders.get(sender) ?? NOTHING, all: all ?? NOTHING };
-  }
-
-  /**
-   * Whether messages of a sender may wait in one more peer's queue. Without this limit a sender could name any number of
-   * peers, each of which has a quota of its own.
-   */
-  #mayBegin(sender: string): boolean {
-    return isWithinShare((this.#queues.get(sender) ?? 0) + 1, this.#allQueues + 1, this.#mostQueues);
-  }
-
-  #countQueue(sender: string, by: 1 | -1): void {
-    const queues = (this.#queues.get(sender) ?? 0) + by;
-    if (queues === 0) this.#queues.delete(sender);
-    else this.#queues.set(sender, queues);
-    this.#allQueues += by;
-  }
-
-  /** Adjusts a peer's totals; removals are negative. */
-  #addWaiting(peer: string, sender: string, messages: number, octets: number): void {
-    const waiting = this.#waiting.get(peer) ?? {
-      messages: 0,
-      octets: 0,
-      arrival: 0,
-      senders: new Map<string, Share>(),
-    };
-    const own = waiting.senders.get(sender) ?? { messages: 0, octets: 0, arrival: 0 };
-    if (messages > 0) {
-      this.#arrivals += 1;
-      own.arrival = this.#arrivals;
-    }
-    const before = own.messages;
-    for (const share of [waiting, own]) {
-      share.messages += messages;
-      share.octets += octets;
-    }
-    const held = (this.#senders.get(sender) ?? 0) + octets;
-    if (held === 0) this.#senders.delete(sender);
-    else this.#senders.set(sender, held);
-    if (before === 0) this.#countQueue(sender, 1);
-    if (own.messages === 0) this.#countQueue(sender, -1);
-    if (own.messages === 0) waiting.senders.delete(sender);
-    else waiting.senders.set(sender, own);
-    if (waiting.messages === 0) this.#waiting.delete(peer);
-    else this.#waiting.set(peer, waiting);
+    return this.#waiting.mayGoOn(peer, sender);
   }
 
   /** Remembers an id. If the sender has more than its share, its oldest ids are forgotten. */
   #remember(peer: string, source: string, sender: string, id: string, now: number): void {
-    const ids = this.#idsOf(peer);
     const octets = peer.length + source.length + id.length + ROW_OCTETS;
-    const before = ids.senders.get(sender) ?? 0;
     // No room for ids is left. A resent message would be stored twice, but the receiver drops known ids too.
-    if (before === 0 && ids.all + octets > ID_OCTETS) return;
+    if (!this.#ids.hasRoom(peer, sender, octets)) return;
     this.#run("INSERT INTO seen (peer, source, id, at, sender) VALUES (?, ?, ?, ?, ?)", peer, source, id, now, sender);
-    ids.all += octets;
-    ids.senders.set(sender, before + octets);
-    while (!this.#failed && !isWithinShare(ids.senders.get(sender) ?? 0, ids.all, ID_OCTETS)) {
+    if (this.#failed) return;
+    this.#ids.add(peer, sender, octets);
+    while (!this.#ids.isWithinShare(peer, sender)) {
       const ofSender = "FROM seen WHERE peer = ? AND sender = ?";
       const { n: rows } = this.#one<CountRow>(`SELECT count(*) AS n ${ofSender}`, peer, sender);
       if (rows <= 1) return;
@@ -426,24 +335,10 @@ export class Store {
         Math.floor((rows - 1) / FORGOTTEN_PART),
       );
       this.#run("DELETE FROM seen WHERE peer = ? AND sender = ? AND n <= ?", peer, sender, n);
-      const left = this.#one<SumRow>(`${ID_SUM} WHERE peer = ? AND sender = ?`, peer, sender).octets ?? 0;
-      ids.all += left - (ids.senders.get(sender) ?? 0);
-      ids.senders.set(sender, left);
+      if (this.#failed) return;
+      const [left] = this.#all<IdSumRow>(`${ID_SUMS} HAVING sender = ?`, peer, sender);
+      this.#ids.add(peer, sender, (left?.octets ?? 0) - this.#ids.of(peer, sender));
     }
-  }
-
-  #idsOf(peer: string): IdOctets {
-    const known = this.#ids.get(peer);
-    if (known !== undefined) return known;
-    const ids: IdOctets = { all: 0, senders: new Map() };
-    const rows = this.#all<Pick<SeenRow, "sender"> & SumRow>(`${ID_SUM} WHERE peer = ? GROUP BY sender`, peer);
-    for (const { sender, octets } of rows) {
-      ids.senders.set(sender, octets ?? 0);
-      ids.all += octets ?? 0;
-    }
-    if (this.#ids.size >= KNOWN_IDS) this.#ids.clear();
-    this.#ids.set(peer, ids);
-    return ids;
   }
 
   /** Discards an unfinished message. */
@@ -455,12 +350,12 @@ export class Store {
 
   /** Senders with messages in a peer's queue. */
   senders(peer: string): Iterable<string> {
-    return this.#waiting.get(peer)?.senders.keys() ?? [];
+    return this.#waiting.senders(peer);
   }
 
   /** Increases with each message from a sender to a peer; 0 if none waits. */
   arrival(peer: string, sender: string): number {
-    return this.#waiting.get(peer)?.senders.get(sender)?.arrival ?? 0;
+    return this.#waiting.arrival(peer, sender);
   }
 
   /**
@@ -521,15 +416,14 @@ export class Store {
       this.#attempt(() => {
         const query = "DELETE FROM messages WHERE seq = ? RETURNING sender, octets";
         const [gone] = this.#all<Pick<MessageRow, "sender" | "octets">>(query, seq);
-        if (gone !== undefined) this.#addWaiting(peer, gone.sender, -1, -gone.octets);
+        if (gone !== undefined) this.#waiting.add(peer, gone.sender, -1, -gone.octets);
       });
     }
   }
 
   /** What waits for a peer. */
   waiting(peer: string): { readonly octets: number; readonly messages: number } {
-    const { octets, messages } = this.#waiting.get(peer) ?? { octets: 0, messages: 0 };
-    return { octets, messages };
+    return this.#waiting.of(peer);
   }
 
   /**
@@ -650,12 +544,6 @@ export class Store {
     });
     return changes;
   }
-}
-
-const NOTHING: Amount = { messages: 0, octets: 0 };
-
-function added(amount: Amount, octets: number): Amount {
-  return { messages: amount.messages + 1, octets: amount.octets + octets };
 }
 
 /** SQL condition for a destination's messages, with its values. */

@@ -13,12 +13,27 @@ export const PAGE = 64;
 /** A message to send: from the store, or with flag D from memory only. */
 export type Outgoing =
   | { readonly kind: "stored"; readonly envelope: Stored; readonly size: number; readonly seq: number }
-  | {
-      readonly kind: "volatile";
-      readonly envelope: Envelope;
-      readonly size: number;
-      readonly body: readonly Uint8Array[];
-    };
+  | Volatile;
+
+/** A message with flag D. */
+export interface Volatile {
+  readonly kind: "volatile";
+  readonly envelope: Envelope;
+  readonly size: number;
+  readonly body: readonly Uint8Array[];
+  /** Set if it is streamed between devices. */
+  readonly stream: Streamed | undefined;
+}
+
+/** A message that is streamed between devices. Its sender is slowed down until it leaves the relay. */
+export interface Streamed {
+  /** When it arrived, in milliseconds since 1970. */
+  readonly at: number;
+  /** Called once, when it is sent or dropped. */
+  left(): void;
+  /** Called while it waits for longer than for a moment. */
+  stalled(): void;
+}
 
 /**
  * Scans one peer's queue in the store, each message once. In another relay's queue it scans one sender's messages, so

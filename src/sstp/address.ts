@@ -12,6 +12,17 @@
  *
  *     grooveDynamics%3A%2F%2Fpeer     grooveDynamics://peer
  *     %3Adevice2                      device2, a URL without `://`
+ *
+ * Programs that run at the same time on one device have a name each, as its instances:
+ *
+ *     alice/laptop~k3v90q2a           an instance of alice/laptop
+ *
+ * Rules and keys are of devices: who may use or reach a device may do so with its instances.
+ *
+ * The inboxes of a peer have URLs too, which only an edge writes, as the sources of what they take in:
+ *
+ *     grooveInbox://bob/github           the inbox github of the identity bob
+ *     grooveInbox://bob/laptop/github    that of a device
  */
 
 import { type HostPortProblem, parseHostPort } from "../lib/host-port.ts";
@@ -135,6 +146,20 @@ export function parseAddress(text: string): Parsed<Address> {
     ...(device && { device: device.value }),
     ...(relay && { relay: relay.value }),
   });
+}
+
+/** What follows the name of a device in that of an instance. Eight of 32 characters: two of a thousand meet once in 10^6. */
+const INSTANCE = /(?<=.)~[0-9a-v]{8}$/s;
+
+/** The name of a device, given that of one of its instances or its own. */
+export function withoutInstance(device: string): string {
+  return device.replace(INSTANCE, "");
+}
+
+/** The name of a new instance of a device. It may be too long for an address. */
+export function newInstance(device: string): string {
+  const random = crypto.getRandomValues(new Uint8Array(8));
+  return `${withoutInstance(device)}~${Array.from(random, (octet) => (octet % 32).toString(32)).join("")}`;
 }
 
 /**
@@ -275,6 +300,46 @@ export function recipientOf(text: string): Parsed<RecipientURLs> {
     deviceURL: address.device === undefined ? "" : deviceURL(address),
     ...(relay !== undefined && { relay }),
   });
+}
+
+/** An inbox of a peer. */
+export interface InboxName {
+  /** URL of the peer. */
+  readonly peer: string;
+  /** 1 to 32 small letters, digits and hyphens, the first of them no hyphen. */
+  readonly name: string;
+}
+
+const INBOX = "grooveInbox://";
+
+/** Whether a text can name an inbox. */
+export function isInboxName(text: string): boolean {
+  return /^[a-z0-9][a-z0-9-]{0,31}$/.test(text);
+}
+
+/** The URL of an inbox, `grooveInbox://bob/github`. */
+export function inboxURL({ peer, name }: InboxName): string {
+  return `${INBOX}${peer.slice(peer.indexOf("://") + "://".length)}/${name}`;
+}
+
+/** The inbox that a URL names; undefined if it names none, or is not written as {@link inboxURL} writes it. */
+export function inboxIn(url: string): InboxName | undefined {
+  if (!url.startsWith(INBOX)) return undefined;
+  const parts = url.slice(INBOX.length).split("/");
+  const name = parts.pop() ?? "";
+  const peer = `${parts.length === 1 ? "grooveIdentity" : "grooveDevice"}://${parts.join("/")}`;
+  const named = parseURL(peer);
+  if (!isInboxName(name) || !named.ok) return undefined;
+  const isCanonical =
+    named.value.kind === "device"
+      ? deviceURL(named.value) === peer
+      : named.value.kind === "identity" && identityURL(named.value) === peer;
+  return isCanonical ? { peer, name } : undefined;
+}
+
+/** Whether a URL has the scheme of inboxes, by which no device can connect. */
+export function isInboxURL(url: string): boolean {
+  return url.slice(0, INBOX.length).toLowerCase() === INBOX.toLowerCase();
 }
 
 /** Whether a URL names a relay. */

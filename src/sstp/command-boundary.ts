@@ -29,24 +29,26 @@ export class CommandWalker {
 
   /** Takes the next bytes of the stream. */
   push(octets: Uint8Array): void {
+    const { length } = octets;
+    let at = this.#left;
+    if (this.#header.length > 0) at = this.#finishHeader(octets);
+    // In bulk nearly all is here, so it touches locals only.
+    while (length - at >= COMMAND_HEADER_OCTETS) at += commandLength(octets, at);
+    this.#left = Math.max(0, at - length);
+    for (; at < length; at += 1) this.#header.push(octets[at] ?? 0);
+  }
+
+  /** Completes a header that was cut. Returns where its command ends, which may be beyond these bytes. */
+  #finishHeader(octets: Uint8Array): number {
     let at = 0;
-    while (at < octets.length) {
-      if (this.#left > 0) {
-        const taken = Math.min(this.#left, octets.length - at);
-        this.#left -= taken;
-        at += taken;
-        continue;
-      }
-      if (this.#header.length === 0 && octets.length - at >= COMMAND_HEADER_OCTETS) {
-        this.#left = commandLength(octets, at);
-        continue;
-      }
+    while (this.#header.length < COMMAND_HEADER_OCTETS && at < octets.length) {
       this.#header.push(octets[at] ?? 0);
       at += 1;
-      if (this.#header.length < COMMAND_HEADER_OCTETS) continue;
-      this.#left = commandLength(Uint8Array.from(this.#header), 0) - COMMAND_HEADER_OCTETS;
-      this.#header = [];
     }
+    if (this.#header.length < COMMAND_HEADER_OCTETS) return at;
+    at += commandLength(Uint8Array.from(this.#header), 0) - COMMAND_HEADER_OCTETS;
+    this.#header = [];
+    return at;
   }
 
   /** Whether every command that has begun has ended. */

@@ -43,6 +43,8 @@ import {
   AttachResponseId,
   ConnectCloseReasonId,
   ConnectResponseId,
+  DATA_HEADER_OCTETS,
+  MAX_DATA_OCTETS,
   MessageFlag,
   OpenResponseId,
   RegisterResponseId,
@@ -54,6 +56,8 @@ import { WireError } from "./wire-error.ts";
 export type Availability = "ready" | "notReady" | "fault";
 
 const NO_TOKEN = new Uint8Array(0);
+/** Octets of a message beside its data, with long URLs in its id, and of what is sent with it. */
+const MESSAGE_OCTETS = 1024;
 /** Octets of the Noop that will carry a pending acknowledgement. */
 const NOOP_OCTETS = 7;
 
@@ -436,6 +440,14 @@ export class Connection {
     send(core, message);
     acknowledgementSent(core);
     session.sending = "begun";
+  }
+
+  /**
+   * Makes room for a message with so many bytes of data, so that it leaves as one block if it fits into one. Calling this
+   * before `beginMessage` saves time and memory, and changes nothing else.
+   */
+  expectMessage(octets: number): void {
+    established(this.#core).output.expect(octets + (octets / MAX_DATA_OCTETS) * DATA_HEADER_OCTETS + MESSAGE_OCTETS);
   }
 
   /** Sends part of the message, of any length. It is copied and split into Data commands of up to 2048 octets. */

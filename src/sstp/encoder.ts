@@ -219,7 +219,12 @@ export function encodeInto(command: Command, version: Version, target: Uint8Arra
  * @throws WireError if the command cannot be encoded
  */
 export function encode(command: Command, version: Version): Uint8Array<ArrayBuffer> {
-  return scratch.slice(0, encodeInto(command, version, scratch, 0));
+  return encodeToScratch(command, version).slice();
+}
+
+/** Like {@link encode}, but into memory that the next call uses again. */
+export function encodeToScratch(command: Command, version: Version): Uint8Array<ArrayBuffer> {
+  return scratch.subarray(0, encodeInto(command, version, scratch, 0));
 }
 
 /**

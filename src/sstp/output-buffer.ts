@@ -1,6 +1,6 @@
 /** Pending output, in blocks of whole commands. */
 
-import { encode, encodeDataInto, encodeInto } from "./encoder.ts";
+import { encodeDataInto, encodeInto, encodeToScratch } from "./encoder.ts";
 import type { Command, Version } from "./wire.ts";
 import { DATA_HEADER_OCTETS, MAX_DATA_OCTETS } from "./wire.ts";
 
@@ -23,6 +23,12 @@ export class Output {
     return this.#pending;
   }
 
+  /** Makes one block for this many bytes that follow, or as many as fit into a block. */
+  expect(octets: number): void {
+    const length = Math.min(Math.ceil(octets), OUTPUT_BLOCK_OCTETS);
+    this.#reserve(length, length);
+  }
+
   /** @throws WireError if the command cannot be encoded; nothing is written then */
   command(command: Command, version: Version): void {
     const used = encodeInto(command, version, this.#block, this.#used);
@@ -32,7 +38,7 @@ export class Output {
       return;
     }
     // The command may still fit: encodeInto demands room for the longest of its kind.
-    const octets = encode(command, version);
+    const octets = encodeToScratch(command, version);
     this.#reserve(octets.length, octets.length);
     this.#block.set(octets, this.#used);
     this.#used += octets.length;

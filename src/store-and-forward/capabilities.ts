@@ -3,6 +3,7 @@
  *
  *     vouched             of a relay: it vouches for the ids of its messages; see vouched-id.ts
  *     message=16777216    of a relay: the longest message that it takes, in bytes
+ *     origins             of an edge: it dials TCP destinations for its devices
  *     send-only           of a device: this connection takes no messages. Its relay leaves what waits for the device, and
  *                         the device's other connections, alone
  *
@@ -14,8 +15,11 @@ export interface Capabilities {
   readonly vouched: boolean;
   /** Undefined if the relay does not say. */
   readonly longestMessage: number | undefined;
+  readonly origins: boolean;
   readonly sendOnly: boolean;
 }
+
+const ORIGINS = "origins";
 
 /** Capabilities of a device's connection that only sends. */
 export const SEND_ONLY = "send-only";
@@ -30,11 +34,12 @@ export function parseCapabilities(text: string): Capabilities {
     vouched: words.includes("vouched"),
     // If there are several, the lowest applies.
     longestMessage: limits.length === 0 ? undefined : Math.min(...limits),
+    origins: words.includes(ORIGINS),
     sendOnly: words.includes(SEND_ONLY),
   };
 }
 
 /** Formats the capabilities of our relay role. */
-export function formatCapabilities(longestMessage: number): string {
-  return `vouched message=${longestMessage}`;
+export function formatCapabilities(longestMessage: number, dialsOrigins = false): string {
+  return `vouched message=${longestMessage}${dialsOrigins ? ` ${ORIGINS}` : ""}`;
 }

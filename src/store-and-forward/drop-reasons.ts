@@ -18,15 +18,17 @@ export const DROPS = {
   LockedOut: "The mailbox is locked; a fanout gets SessionStatus LockedOut, and a session is closed with EmptySession.",
   SenderNotAllowed:
     "The mailbox's rule does not admit this sender; a fanout gets SessionStatus LockedOut, and a session is closed with EmptySession.",
+  StreamClosed:
+    "The owner has closed the mailbox; a fanout gets SessionStatus LockedOut, and a session is closed with EmptySession.",
   PeerOffline: "A message with flag D arrived for a peer that is not connected.",
   SlowPeer: "A message with flag D arrived for a peer that has too many of them waiting.",
   RefusedByPeer:
     "The peer's device refused the message with QuotaWouldBeExceeded for an hour, or an origin relay refused it for its recipient.",
   ResourceRefused:
     "The peer's device accepts nothing for the message's resource. The message waits for a device that does, until the retention time is over.",
-  Expired: "No device fetched the message within the retention time.",
+  Expired: "No device fetched the message within the retention time, or before the mailbox ended as its owner has set.",
   Withdrawn: "The sender took the message back before it was fetched.",
-  Purged: "An operator purged the mailbox.",
+  Purged: "The owner or an operator emptied the mailbox.",
 } as const;
 
 /** Name of a drop reason: stable, and listed in the README. */

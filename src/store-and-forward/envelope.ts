@@ -16,6 +16,8 @@ export interface Envelope extends Recipient {
   /** Device URL of the sender, as in its Connect. */
   readonly source: string;
   readonly resourceURL: string;
+  /** Content type of the body, if it came over HTTP. Devices are not told. */
+  readonly contentType?: string | undefined;
   /** In an origin relay's mailbox: the recipients at that relay. The two URLs are then empty. */
   readonly entries?: readonly Recipient[] | undefined;
 }

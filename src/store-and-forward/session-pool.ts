@@ -26,7 +26,7 @@ export class SessionSlot {
 }
 
 export class SessionPool<S extends SessionSlot> {
-  readonly #limit: number;
+  #limit: number;
   /** Least recently used first. */
   readonly #slots = new Map<string, S>();
   readonly #byId = new Map<number, S>();
@@ -35,6 +35,11 @@ export class SessionPool<S extends SessionSlot> {
   /** @param limit maximum number of slots */
   constructor(limit: number) {
     this.#limit = limit;
+  }
+
+  /** Allows more slots. */
+  widen(limit: number): void {
+    this.#limit = Math.max(this.#limit, limit);
   }
 
   get size(): number {

@@ -8,11 +8,13 @@
  *
  * @module
  */
+import { free } from "../lib/octets.ts";
 import { Queue } from "../lib/queue.ts";
 import type { Result } from "../lib/result.ts";
 import { type CreditPool, ReceiveWindow } from "./credit.ts";
-import { DATA_HEADER, type Frame, isServiceName, RecordReader, RecordWriter } from "./frame.ts";
+import { DATA_HEADER, type Frame, isServiceName, RECORD_OVERHEAD, RecordReader, RecordWriter } from "./frame.ts";
 import { type Agreement, Handshake, type HandshakeOptions } from "./handshake.ts";
+import { KeptPool } from "./kept-pool.ts";
 import {
   ACKNOWLEDGE_AFTER,
   ACKNOWLEDGE_OCTETS,
@@ -25,11 +27,12 @@ import {
   PROBE_LIMIT,
   RESERVE,
   TURN,
+  UNSENT,
   WAITING_RESETS,
 } from "./limits.ts";
 import { encodeNotice, encodePacket, KIND, RECORD_HEADER } from "./packet.ts";
 import { type Reason, reasonOf, Violation } from "./reasons.ts";
-import { PLAIN, type RecordSealer, recordNumber, Sealer, SendLog, sealRecord } from "./records.ts";
+import { PacketMemory, PLAIN, type RecordSealer, recordNumber, Sealer, SendLog, sealRecord } from "./records.ts";
 import { Stream } from "./stream.ts";
 
 export interface ChannelOptions extends HandshakeOptions {
@@ -37,11 +40,36 @@ export interface ChannelOptions extends HandshakeOptions {
   readonly route: number;
   /** The device's, shared by all its channels. */
   readonly pool: CreditPool;
+  /** Names whose streams count together in the pool. */
+  readonly peer: string;
   /** Milliseconds of the monotonic clock that all calls use. */
   readonly now: number;
+  /**
+   * Whether the owner copies packets before its next call, so that their memory is used again once they are acknowledged.
+   * Default false: they are never changed.
+   */
+  readonly copiesPackets?: boolean | undefined;
   /** Silence after which a channel with streams sends a ping, in milliseconds; default KEEP_ALIVE. */
   readonly keepAlive?: number | undefined;
+  /** Octets of the peer that are acknowledged at once; default ACKNOWLEDGE_OCTETS. Less waits for ACKNOWLEDGE_AFTER. */
+  readonly acknowledgeOctets?: number | undefined;
+  /** What is kept to be sent, and sent again, in octets. Default: what a device can keep. */
+  readonly kept?: KeptBounds | undefined;
+  /** What all channels of the device may keep together. Default: this one is alone. */
+  readonly keptPool?: KeptPool | undefined;
 }
+
+/** Bounds of what one side keeps for sending, in octets. */
+export interface KeptBounds {
+  /** Of one stream, before it is sealed. */
+  readonly unsent: number;
+  /** Sealed and not acknowledged, for each stream that there is. */
+  readonly ofStream: number;
+  /** The same for all streams together. */
+  readonly ofAll: number;
+}
+
+const DEVICE_BOUNDS: KeptBounds = { unsent: UNSENT, ofStream: KEPT_OCTETS, ofAll: KEPT_OCTETS };
 
 /** How a channel ended. `edge`: a notice says so, which anybody on the way can write. */
 export interface Ended {
@@ -93,6 +121,9 @@ export class StreamStateError extends Error {
 /** Records are composed in one call each, so all channels share the memory. */
 const writer = new RecordWriter();
 
+/** Reasons of notices that are believed once there are keys: who can write them can also just cut the way. */
+const UNSEALED: readonly Reason[] = ["ChannelUnknown", "TokenEnded"];
+
 /** Doublings of the probe interval that are counted: beyond, it is at its limit. */
 const BACK_OFF_LIMIT = 16;
 
@@ -108,6 +139,8 @@ const BACK_OFF_LIMIT = 16;
  */
 export class StreamChannel {
   readonly #options: ChannelOptions;
+  readonly #bounds: KeptBounds;
+  readonly #keptPool: KeptPool;
   readonly #initiator: boolean;
   readonly #handshake: Pick<Handshake, "message" | "agreement" | "receive">;
   #handshakeDue = false;
@@ -117,7 +150,8 @@ export class StreamChannel {
   /** Whether a record of the peer was received: both have the keys, and the handshake is no replay. */
   #isConfirmed = false;
 
-  readonly #log = new SendLog();
+  readonly #memory = new PacketMemory();
+  readonly #log: SendLog;
   /** Number of the next record to send: sealed before, or `#log.next`. */
   #cursor = 0;
   /** Number of the next record to receive. */
@@ -132,6 +166,8 @@ export class StreamChannel {
   #pingDue = false;
   #resumeDue = false;
   #resumeUnanswered = false;
+  /** When the last one was sent. */
+  #askedAt = Number.NEGATIVE_INFINITY;
   #acknowledgeNow = false;
   #acknowledgeAt = Number.POSITIVE_INFINITY;
   #unacknowledged = 0;
@@ -170,6 +206,12 @@ export class StreamChannel {
     handshake: Pick<Handshake, "message" | "agreement" | "receive"> = new Handshake(options),
   ) {
     this.#options = options;
+    this.#keptPool = options.keptPool ?? new KeptPool();
+    this.#log = new SendLog((packet) => {
+      this.#keptPool.release(packet.length);
+      if (options.copiesPackets === true) this.#memory.giveBack(packet);
+    });
+    this.#bounds = options.kept ?? DEVICE_BOUNDS;
     this.#initiator = options.role === "initiator";
     this.#handshake = handshake;
     this.#nextLocal = this.#initiator ? 1 : 2;
@@ -323,7 +365,7 @@ export class StreamChannel {
   open(service: string): Result<number, Reason> {
     if (!isServiceName(service)) throw new RangeError("a service is named by 1 to 255 visible ASCII characters");
     if (this.#ended !== undefined) return { ok: false, problems: this.#ended.reason };
-    if (!this.#options.pool.enter()) return { ok: false, problems: "TooManyStreams" };
+    if (!this.#options.pool.enter(this.#options.peer)) return { ok: false, problems: "TooManyStreams" };
     const stream = this.#add(this.#nextLocal, true);
     this.#nextLocal += 2;
     this.#control.push({ type: "open", stream: stream.id, service });
@@ -334,6 +376,11 @@ export class StreamChannel {
   accept(id: number): void {
     const stream = this.#streams.get(id);
     if (stream !== undefined) this.#credits.add(stream);
+  }
+
+  /** How many octets `read` would return at least, in one call or several, before the end. */
+  unread(id: number): number {
+    return this.#streams.get(id)?.received.length ?? 0;
   }
 
   /**
@@ -366,13 +413,16 @@ export class StreamChannel {
   /**
    * Writes octets, which are not copied: do not change them. All are taken, whatever `room` is.
    *
+   * @param isGiven whether nobody else uses them any more: their memory is freed when they are sealed, since the garbage
+   *   collector would come too often for it
    * @throws StreamStateError after `end`
    */
-  write(id: number, octets: Uint8Array): void {
+  write(id: number, octets: Uint8Array, isGiven = false): void {
     const stream = this.#streams.get(id);
     if (stream === undefined) return;
     if (stream.isSendEnded) throw new StreamStateError("the stream is half-closed: write before calling end");
     stream.unsent.push(octets);
+    if (isGiven && octets.length === octets.buffer.byteLength) stream.given.add(octets.buffer);
     if (stream.room <= 0) stream.isFull = true;
     if (stream.isReady) this.#ready.add(stream);
   }
@@ -393,7 +443,7 @@ export class StreamChannel {
     this.#sendReset(id, reason);
   }
 
-  /** Ends the channel and resets its streams. The peer is told, if there is a path. */
+  /** Ends the channel and resets its streams. Notifies the peer, if there is a path. */
   close(reason: Reason = "Closed"): void {
     this.#finish(reason, "self");
   }
@@ -412,7 +462,10 @@ export class StreamChannel {
 
   /** Whether so much is unacknowledged that no data is sealed. */
   get #isFull(): boolean {
-    return this.#log.octets >= KEPT_OCTETS || this.#log.size >= KEPT_RECORDS;
+    const { ofStream, ofAll } = this.#bounds;
+    const most = Math.min(ofAll, ofStream * Math.max(1, this.#streams.size));
+    const { octets, size } = this.#log;
+    return octets >= most || size >= KEPT_RECORDS || !this.#keptPool.hasRoom(octets);
   }
 
   /** Whether so much is unacknowledged that nothing is sealed. */
@@ -430,6 +483,7 @@ export class StreamChannel {
     if (this.#resumeDue) {
       this.#resumeDue = false;
       this.#resumeUnanswered = true;
+      this.#askedAt = this.#now;
       writer.begin(this.#expected);
       writer.append({ type: "resume" });
       return this.#seal();
@@ -471,7 +525,11 @@ export class StreamChannel {
   #composeData(stream: Stream, most: number): void {
     const length = Math.min(stream.sendable, writer.room - DATA_HEADER, most);
     if (length > 0) {
-      writer.data(stream.id, stream.unsent.take(length), length);
+      const pieces = stream.unsent.take(length);
+      writer.data(stream.id, pieces, length);
+      for (const { buffer, byteOffset, length: taken } of pieces) {
+        if (byteOffset + taken === buffer.byteLength && stream.given.delete(buffer)) free(buffer);
+      }
       stream.sent += length;
       this.#tellOfRoom(stream);
     }
@@ -484,7 +542,7 @@ export class StreamChannel {
   /** Seals what was written, and keeps it. */
   #seal(): Uint8Array {
     const number = this.#log.next;
-    const packet = sealRecord(this.#sealer as RecordSealer, this.route, number, writer.contents);
+    const packet = sealRecord(this.#sealer as RecordSealer, this.route, number, writer.contents, this.#memory);
     if (!writer.empty) {
       this.#lastEliciting = number;
       this.#silentSince ??= this.#now;
@@ -492,6 +550,7 @@ export class StreamChannel {
       this.#timed ??= { number, at: this.#now };
     }
     this.#log.push(packet);
+    this.#keptPool.take(packet.length);
     // A resume is sent before records that are to be sent again, and once more in its turn.
     if (this.#cursor === number) this.#cursor = number + 1;
     this.#acknowledgeNow = false;
@@ -523,10 +582,10 @@ export class StreamChannel {
     this.#events.push({ type: "established", peerKey: agreement.peerKey });
   }
 
-  /** Believes a notice only where the peer may have no keys, and could not say it otherwise. */
+  /** Believes a notice only where the peer may have no keys, or no way to the edge, and could not say it otherwise. */
   #receiveNotice(body: Uint8Array): void {
     const reason = reasonOf(body[1] ?? 0);
-    if (this.#agreement === undefined || reason === "ChannelUnknown") this.#finish(reason, "edge");
+    if (this.#agreement === undefined || UNSEALED.includes(reason)) this.#finish(reason, "edge");
     else this.#stats.ignored += 1;
   }
 
@@ -559,10 +618,13 @@ export class StreamChannel {
       }
       if (frame.type === "resume") this.#resume(number);
       else if (isInTurn) this.#handle(frame, contents.length);
+      // The peer has waited in vain: what was asked for is lost again, or the question is.
+      else if (frame.type === "ping" && this.#now - this.#askedAt >= PROBE_AFTER) this.#resumeDue = true;
       this.#acknowledgeSoon(frame.type === "ping" ? 0 : ACKNOWLEDGE_AFTER);
     }
     this.#unacknowledged += body.length;
-    if (this.#unacknowledged >= ACKNOWLEDGE_OCTETS) this.#acknowledgeSoon(0);
+    const most = this.#options.acknowledgeOctets ?? ACKNOWLEDGE_OCTETS;
+    if (this.#unacknowledged >= most) this.#acknowledgeSoon(0);
   }
 
   #noteGap(): void {
@@ -615,7 +677,7 @@ export class StreamChannel {
         if (stream === undefined) break;
         if (stream.isReceiveEnded) throw new Violation("DataAfterEnd");
         if (!stream.window.receive(frame.data.length)) throw new Violation("CreditExceeded");
-        stream.received.push(frame.data, recordOctets);
+        stream.received.push(frame.data, recordOctets, frame.data.length + RECORD_OVERHEAD === recordOctets);
         this.#tellReadable(stream);
         break;
       }
@@ -653,7 +715,7 @@ export class StreamChannel {
   #opened(id: number, service: string): void {
     if (id !== this.#nextRemote) throw new Violation("UnknownStream");
     this.#nextRemote += 2;
-    if (this.#options.pool.enter()) {
+    if (this.#options.pool.enter(this.#options.peer)) {
       this.#add(id, false);
       this.#events.push({ type: "opened", stream: id, service });
     } else this.#sendReset(id, "TooManyStreams");
@@ -706,7 +768,8 @@ export class StreamChannel {
   // ---------------------------------------------------------------------------------------------- beginning and end
 
   #add(id: number, isProposed: boolean): Stream {
-    const stream = new Stream(id, new ReceiveWindow(this.#options.pool, this.#now), isProposed);
+    const { pool, peer } = this.#options;
+    const stream = new Stream(id, new ReceiveWindow(pool, peer, this.#now), isProposed, this.#bounds.unsent);
     this.#streams.set(id, stream);
     return stream;
   }

@@ -4,22 +4,36 @@
  *
  * @module
  */
-import { GRANTED, LEAST_ROUND_TRIP, LEAST_STEP, RESERVE, STEPS, STREAMS, WINDOW } from "./limits.ts";
+import { GRANTED, LEAST_ROUND_TRIP, LEAST_STEP, RESERVE, STEPS, STREAMS, TIMES_LEFT, WINDOW } from "./limits.ts";
 
 /**
  * The credit of a device, shared by all its channels. Each stream has its reserve; beyond it a stream gets at most half
  * of what is left, so that something is left for every later one.
  */
 export class CreditPool {
+  /** The largest window of a stream, in octets. */
+  readonly window: number;
+  /** In how many steps a window is renewed. */
+  readonly steps: number;
   readonly #streams: number;
+  readonly #ofPeers = new Map<string, number>();
   #entered = 0;
   #free: number;
 
   /**
    * @param options.granted octets in all
    * @param options.streams how many streams get their reserve, which is part of `granted`
+   * @param options.window octets of one stream at most
+   * @param options.steps in how many steps a window is renewed: each costs an announcement
    */
-  constructor({ granted = GRANTED, streams = STREAMS }: { granted?: number; streams?: number } = {}) {
+  constructor({
+    granted = GRANTED,
+    streams = STREAMS,
+    window = WINDOW,
+    steps = STEPS,
+  }: { granted?: number; streams?: number; window?: number; steps?: number } = {}) {
+    this.window = window;
+    this.steps = steps;
     this.#streams = streams;
     this.#free = granted - streams * RESERVE;
     if (this.#free < 0) throw new RangeError(`${granted} octets are no reserve for ${streams} streams: allow fewer`);
@@ -35,15 +49,20 @@ export class CreditPool {
     return this.#free;
   }
 
-  /** Reserves the credit of a new stream. Returns false if there are too many. */
-  enter(): boolean {
-    if (this.#entered === this.#streams) return false;
+  /** Reserves the credit of a new stream. Returns false if there are too many, or too many of the same peer. */
+  enter(peer: string): boolean {
+    const ofPeer = this.#ofPeers.get(peer) ?? 0;
+    if (ofPeer >= TIMES_LEFT * (this.#streams - this.#entered)) return false;
+    this.#ofPeers.set(peer, ofPeer + 1);
     this.#entered += 1;
     return true;
   }
 
   /** Releases the reserve of a stream. */
-  leave(): void {
+  leave(peer: string): void {
+    const left = (this.#ofPeers.get(peer) ?? 0) - 1;
+    if (left > 0) this.#ofPeers.set(peer, left);
+    else this.#ofPeers.delete(peer);
     this.#entered -= 1;
   }
 
@@ -61,6 +80,7 @@ export class CreditPool {
 /** What this side grants on one stream. */
 export class ReceiveWindow {
   readonly #pool: CreditPool;
+  readonly #peer: string;
   #limit = RESERVE;
   #received = 0;
   #consumed = 0;
@@ -71,9 +91,10 @@ export class ReceiveWindow {
   #measuredAt: number;
   #measuredFrom = 0;
 
-  /** For a stream that has entered the pool. */
-  constructor(pool: CreditPool, now: number) {
+  /** For a stream with which the peer has entered the pool. */
+  constructor(pool: CreditPool, peer: string, now: number) {
     this.#pool = pool;
+    this.#peer = peer;
     this.#measuredAt = now;
   }
 
@@ -99,13 +120,13 @@ export class ReceiveWindow {
     this.#settle();
     if (this.#consumed - this.#measuredFrom >= this.#window / 2) {
       const soon = 2 * Math.max(roundTrip, LEAST_ROUND_TRIP);
-      if (now - this.#measuredAt < soon) this.#window = Math.min(2 * this.#window, WINDOW);
+      if (now - this.#measuredAt < soon) this.#window = Math.min(2 * this.#window, this.#pool.window);
       this.#measuredFrom = this.#consumed;
       this.#measuredAt = now;
     }
     const share = this.#pool.share(this.#window - RESERVE - this.#extra);
     const limit = this.#consumed + RESERVE + this.#extra + share;
-    if (limit - this.#limit < Math.max((limit - this.#consumed) / STEPS, LEAST_STEP)) return false;
+    if (limit - this.#limit < Math.max((limit - this.#consumed) / this.#pool.steps, LEAST_STEP)) return false;
     this.#limit = limit;
     this.#settle();
     return true;
@@ -115,7 +136,7 @@ export class ReceiveWindow {
   close(): void {
     this.#pool.take(-this.#extra);
     this.#extra = 0;
-    this.#pool.leave();
+    this.#pool.leave(this.#peer);
   }
 
   #settle(): void {

@@ -38,6 +38,9 @@ const RECEIVED_OCTETS = 8;
 /** Octets of a data frame before its data. */
 export const DATA_HEADER = 7;
 
+/** Octets of a record with one data frame, beside the data. */
+export const RECORD_OVERHEAD = RECEIVED_OCTETS + DATA_HEADER;
+
 /** The longest contents of a record. */
 const CONTENT_OCTETS = BODY_OCTETS - RECORD_HEADER - TAG_OCTETS;
 

@@ -19,13 +19,16 @@ const PATTERN = { IK: 1, XX: 2 } as const;
 const SUITE = { ChaChaPoly: 1, AESGCM: 2 } as const;
 const PLAIN_FLAG = 0x80;
 
+/** The address of the edge where it is dialed itself. No device has it. */
+export const EDGE_ADDRESS = "";
+
 export interface HandshakeOptions {
   readonly role: "initiator" | "responder";
   /** The initiator proposes the first; the responder takes any. */
   readonly suites: readonly [CipherSuite, ...CipherSuite[]];
   /**
-   * Whether records may be in the clear. The initiator then proposes that; the responder also takes sealed ones. The
-   * handshake is the same, so both still know with whom they speak, but the edge can read and change what they say.
+   * Whether records are in the clear, which both sides must want: a peer that wants otherwise is refused. The handshake
+   * is the same, so both still know with whom they speak, but the edge can read and change what they say. Default false.
    */
   readonly plain?: boolean | undefined;
   /** The device that dials, as the edge vouches for it. */
@@ -121,7 +124,7 @@ export class Handshake {
     if (pattern !== PATTERN.IK && pattern !== PATTERN.XX) throw new Violation("HandshakeFailed");
     this.#plain = (suite & PLAIN_FLAG) !== 0;
     const chosen = this.#options.suites.find(({ name }) => SUITE[name] === (suite & ~PLAIN_FLAG));
-    if (chosen === undefined || (this.#plain && this.#options.plain !== true)) throw new Violation("SuiteRefused");
+    if (chosen === undefined || this.#plain !== (this.#options.plain === true)) throw new Violation("SuiteRefused");
     this.#suite = chosen;
     const noise = this.#start(pattern === PATTERN.IK ? "IK" : "XX");
     noise.read(message.subarray(3));

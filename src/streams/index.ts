@@ -1,5 +1,6 @@
 /**
- * TCP streams between two devices, without any I/O: one sealed channel, and many streams in it.
+ * TCP streams between two devices, without any I/O: one sealed channel, and many streams in it. The edge can be an end
+ * too; then the channel is plain, and TLS protects it.
  *
  * **Keys.** Each device has a static X25519 key. The initiator begins with a handshake of Noise, IK if it has pinned
  * the responder's key and XX otherwise; `judge` decides about keys without a pin. Both then have the same keys, which
@@ -38,6 +39,7 @@
  *   records.ts      sealing, opening, and the log of what is not acknowledged
  *   frame.ts        what is inside of records
  *   credit.ts       windows, and the credit of a device
+ *   kept-pool.ts    its memory for what is not acknowledged
  *   channel.ts      the engine; stream.ts: its streams
  *   reasons.ts      why channels end and streams are reset
  *   limits.ts       every number
@@ -48,9 +50,11 @@ export * from "./channel.ts";
 export { AES_GCM, CHACHA_POLY, type Cipher, type CipherSuite, TAG_OCTETS } from "./ciphers.ts";
 export { CreditPool } from "./credit.ts";
 export { isServiceName } from "./frame.ts";
-export type { HandshakeOptions } from "./handshake.ts";
+export { EDGE_ADDRESS, type HandshakeOptions } from "./handshake.ts";
+export { KeptPool } from "./kept-pool.ts";
 export * from "./keys.ts";
 export * from "./limits.ts";
 export { KEY_OCTETS, publicKeyOf } from "./noise.ts";
-export { encodeNotice, isHello, isNotice, PACKET_HEADER, PacketDecoder } from "./packet.ts";
+export { ALL_ROUTES, encodeNotice, isHello, isNotice, PACKET_HEADER, PacketDecoder } from "./packet.ts";
 export { REASONS, type Reason } from "./reasons.ts";
+export { isAlone } from "./stream.ts";

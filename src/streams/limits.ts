@@ -28,6 +28,12 @@ export const GRANTED = 32 * 1024 * 1024;
  */
 export const STREAMS = GRANTED / 2 / RESERVE;
 
+/**
+ * A peer gets another stream as long as it has fewer than this many times those that are left: more than 1,000 if it is
+ * alone, and not those that others need to begin.
+ */
+export const TIMES_LEFT = 64;
+
 /** Unsent bytes of a stream that has credit: a batch of the edge, so that one write fills one. */
 export const UNSENT = 256 * 1024;
 
@@ -36,6 +42,9 @@ export const TURN = 16 * 1024;
 
 /** Sealed octets kept for resending. An honest peer has granted no more; from others no more is believed. */
 export const KEPT_OCTETS = GRANTED;
+
+/** What a channel may keep, however much others do: what one stream may write ahead. */
+export const KEPT_LEAST = UNSENT;
 
 /**
  * Sealed records kept for resending: as many as KEPT_OCTETS holds of 2 KiB. Without acknowledgement only answers that
@@ -55,7 +64,7 @@ export const SMALL_BLOCK = 4096;
 /** How long an acknowledgement waits for something to travel with: less than a person notices. */
 export const ACKNOWLEDGE_AFTER = 25;
 
-/** Octets that are acknowledged at once: a small part of KEPT_OCTETS, and a large one of a batch. */
+/** Octets that are acknowledged at once, where the peer keeps as little as the edge does: a third of it. */
 export const ACKNOWLEDGE_OCTETS = 128 * 1024;
 
 /** Round trip assumed before the first is measured: a guess between a continent and a poll. */
@@ -73,8 +82,11 @@ export const PROBE_LIMIT = 30_000;
 /** How long a channel with streams may be silent before a ping: few wake-ups, and still several per resume time. */
 export const KEEP_ALIVE = 120_000;
 
-/** How long a handshake may take, its repetitions included: a person waits for it. */
-export const HANDSHAKE_TIME = 30_000;
+/**
+ * How long a handshake may take, its repetitions included. A person waits for it; but an idle device that polls asks for
+ * its packets every 30 s only.
+ */
+export const HANDSHAKE_TIME = 45_000;
 
 /** Default of how long streams outlive their path: a change of network, a closed lid, a deploy. */
 export const RESUME_TIME = 600_000;

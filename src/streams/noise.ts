@@ -1,7 +1,7 @@
 /**
  * The Noise Protocol Framework, revision 34: patterns IK and XX with X25519 and SHA-256. Section numbers are of its text.
  *
- * Pure: whoever makes a handshake passes the random octets of the ephemeral key.
+ * Pure: the maker of a handshake passes the random octets of the ephemeral key.
  *
  * @module
  */

@@ -13,12 +13,18 @@
  *   4  record   number 7 octets, sealed frames
  *   5  notice   code of a reason 1 octet; not sealed, for who has no keys
  *
+ * A notice for the route {@link ALL_ROUTES} is about all channels with its sender. The edge sends it in the name of a
+ * device whose token has ended.
+ *
  * Integers are unsigned, most significant octet first.
  *
  * @module
  */
 import { BODY_OCTETS } from "./limits.ts";
 import { REASONS, type Reason } from "./reasons.ts";
+
+/** Names all channels with the sender of a notice. No channel has this route. */
+export const ALL_ROUTES = 0;
 
 /** Octets before the body. */
 export const PACKET_HEADER = 6;
@@ -69,13 +75,16 @@ export function isNotice(body: Uint8Array): boolean {
   return body[0] === KIND.notice;
 }
 
+/** Memory for the longest packet, which is nobody's now. New memory for each packet would cost more than its copy. */
+let spare: Uint8Array | undefined;
+
 /**
  * Extracts packets from bytes that arrive in chunks of any size. Bodies that lie whole in a chunk are views of it.
  * Between chunks at most one incomplete packet is kept.
  */
 export class PacketDecoder {
   readonly #header = new Uint8Array(PACKET_HEADER);
-  /** The incomplete packet, once its length is known. */
+  /** The incomplete packet, once its length is known, in the longest packet's memory. */
   #partial: Uint8Array | undefined;
   #held = 0;
 
@@ -84,15 +93,20 @@ export class PacketDecoder {
     return this.#held;
   }
 
-  /** Passes each packet to `sink`, in order. A packet with an empty body is passed too: no channel accepts it. */
+  /**
+   * Passes each packet to `sink`, in order. It may read the body until it returns. A packet with an empty body is passed
+   * too: no channel accepts it.
+   */
   push(chunk: Uint8Array, sink: (route: number, body: Uint8Array) => void): void {
     let at = 0;
     if (this.#held > 0) {
       at = this.#hold(chunk, 0);
       const whole = this.#partial;
       if (whole === undefined || this.#held < whole.length) return;
-      this.clear();
+      this.#partial = undefined;
+      this.#held = 0;
       sink(routeOf(whole, 0), whole.subarray(PACKET_HEADER));
+      giveBack(whole);
     }
     while (chunk.length - at >= PACKET_HEADER) {
       const end = at + PACKET_HEADER + lengthOf(chunk, at);
@@ -105,6 +119,7 @@ export class PacketDecoder {
 
   /** Forgets the incomplete packet: its message has ended. */
   clear(): void {
+    if (this.#partial !== undefined) giveBack(this.#partial);
     this.#partial = undefined;
     this.#held = 0;
   }
@@ -116,7 +131,7 @@ export class PacketDecoder {
       if (next >= chunk.length) return next;
       this.#header[this.#held++] = chunk[next++] as number;
       if (this.#held < PACKET_HEADER) continue;
-      this.#partial = new Uint8Array(PACKET_HEADER + lengthOf(this.#header, 0));
+      this.#partial = memoryFor(PACKET_HEADER + lengthOf(this.#header, 0));
       this.#partial.set(this.#header);
     }
     const count = Math.min(this.#partial.length - this.#held, chunk.length - next);
@@ -124,6 +139,18 @@ export class PacketDecoder {
     this.#held += count;
     return next + count;
   }
+}
+
+/** Short packets get memory of their own size: it may be held for long. */
+function memoryFor(length: number): Uint8Array {
+  if (length < (PACKET_HEADER + BODY_OCTETS) / 2) return new Uint8Array(length);
+  const memory = spare ?? new Uint8Array(PACKET_HEADER + BODY_OCTETS);
+  spare = undefined;
+  return memory.subarray(0, length);
+}
+
+function giveBack({ buffer }: Uint8Array): void {
+  if (buffer.byteLength === PACKET_HEADER + BODY_OCTETS) spare = new Uint8Array(buffer);
 }
 
 function routeOf(octets: Uint8Array, at: number): number {

@@ -17,12 +17,12 @@ export const REASONS = {
   UnknownKey: {
     code: 2,
     cause: "The key of the dialing device is not accepted by the device that it dials.",
-    cure: "Compare the fingerprint with its owner, then accept it (grooveway trust ADDRESS FINGERPRINT).",
+    cure: "Accept it there, with the fingerprint that grooveway id prints here: grooveway trust ADDRESS FINGERPRINT.",
   },
   ChangedKey: {
     code: 3,
     cause: "The device has another key than the one that was pinned for its address.",
-    cure: "Compare the new fingerprint with its owner, then accept it (grooveway trust ADDRESS FINGERPRINT).",
+    cure: "Compare the new fingerprint with its owner, then pin it (grooveway trust --pin ADDRESS FINGERPRINT).",
   },
   HandshakeFailed: {
     code: 4,
@@ -31,23 +31,23 @@ export const REASONS = {
   },
   HandshakeTimeout: {
     code: 5,
-    cause: "The other device did not finish the handshake within 30 s.",
+    cause: "The other device did not finish the handshake within 45 s.",
     cure: "Check that the other device is connected, and dial again.",
   },
   SuiteRefused: {
     code: 6,
-    cause: "The dialed device does not use the cipher suite that was proposed, or does not want plain records.",
+    cause: "One of the two devices wants plain records and the other does not, or they have no cipher suite in common.",
     cure: "Give both devices or neither the option --plain, or upgrade the older one.",
   },
   ChannelUnknown: {
     code: 7,
-    cause: "The other device does not know the channel: its program was restarted. The edge says so, unverified.",
-    cure: "Dial again.",
+    cause: "The other end does not know the channel: it was restarted. The edge says so, unverified.",
+    cure: "Connect again.",
   },
   ResumeTimeout: {
     code: 8,
-    cause: "Nothing was heard from the other device for the resume time.",
-    cure: "Dial again; the exposing device may set a longer resume time.",
+    cause: "Nothing was heard from the other end for the resume time.",
+    cure: "Connect again; the exposing device, or the operator of the edge, may set a longer resume time.",
   },
   ForgedRecord: {
     code: 9,
@@ -116,8 +116,28 @@ export const REASONS = {
   },
   TooManyStreams: {
     code: 36,
-    cause: "The device has as many streams as it can have.",
+    cause: "The device, or the edge for it, has as many streams as it can have, or as one peer can have there.",
     cure: "Close some, and connect again.",
+  },
+  OriginNotAllowed: {
+    code: 48,
+    cause: "The edge does not dial this destination: it is not on the list of its operator.",
+    cure: "Correct the destination, or ask the operator to list it (STREAM_ORIGINS, --stream-allow).",
+  },
+  OriginScopeMissing: {
+    code: 49,
+    cause: "The token does not allow this destination.",
+    cure: "Get a token with the scope origin:HOST:PORT.",
+  },
+  OriginUnreachable: {
+    code: 50,
+    cause: "The destination refused the connection, did not answer in time, or its name has no address.",
+    cure: "Check that it runs, and its host and port; the log of the edge says more.",
+  },
+  TokenEnded: {
+    code: 51,
+    cause: "The token of this device, or of the one at the other end, has expired or was revoked.",
+    cure: "Get another token for it, and connect again.",
   },
 } as const satisfies Record<string, Rule>;
 

@@ -5,7 +5,7 @@
  * @module
  */
 import { type Cipher, type CipherSuite, nextKey, nonceOf, TAG_OCTETS } from "./ciphers.ts";
-import { RECORDS_OF_KEY } from "./limits.ts";
+import { BODY_OCTETS, RECORDS_OF_KEY } from "./limits.ts";
 import { KIND, PACKET_HEADER, RECORD_HEADER, writePacketHeader } from "./packet.ts";
 
 const NOTHING = new Uint8Array(0);
@@ -76,10 +76,50 @@ export const PLAIN: Pick<Sealer, "overhead" | "seal" | "open" | "reach"> = {
 /** What seals the records of one direction. */
 export type RecordSealer = typeof PLAIN;
 
-/** The packet of a record. */
-export function sealRecord(sealer: RecordSealer, route: number, number: number, contents: Uint8Array): Uint8Array {
-  const length = SEALED_AT + contents.length + sealer.overhead;
-  const packet = new Uint8Array(new ArrayBuffer(ALIGNMENT + length), ALIGNMENT);
+/** Memory of a packet with the longest body. */
+const PACKET_MEMORY = ALIGNMENT + PACKET_HEADER + BODY_OCTETS;
+
+/** From this length on a packet gets such memory, so that little of it is unused: records of bulk data are full. */
+const LONG_PACKET = (PACKET_MEMORY * 15) / 16;
+
+/** Memories that are kept: what is on its way at a time. */
+const SPARE_MEMORIES = 16;
+
+/**
+ * Memory of long packets that nobody uses any more, for the next ones: fresh memory takes as much time as filling it, and
+ * that of packets without end keeps the garbage collector busy.
+ */
+export class PacketMemory {
+  readonly #spare: ArrayBuffer[] = [];
+
+  /** Returns memory for a packet of this length: its own, or the longest packet's. */
+  take(length: number): Uint8Array {
+    const isLong = length >= LONG_PACKET;
+    const memory =
+      (isLong ? this.#spare.pop() : undefined) ?? new ArrayBuffer(isLong ? PACKET_MEMORY : ALIGNMENT + length);
+    return new Uint8Array(memory, ALIGNMENT, length);
+  }
+
+  /** Takes back the memory of a packet, if it is worth that. */
+  giveBack({ buffer }: Uint8Array): void {
+    if (buffer.byteLength !== PACKET_MEMORY || this.#spare.length >= SPARE_MEMORIES) return;
+    this.#spare.push(buffer as ArrayBuffer);
+  }
+}
+
+/**
+ * The packet of a record.
+ *
+ * @param memory where it is; default its own
+ */
+export function sealRecord(
+  sealer: RecordSealer,
+  route: number,
+  number: number,
+  contents: Uint8Array,
+  memory = new PacketMemory(),
+): Uint8Array {
+  const packet = memory.take(SEALED_AT + contents.length + sealer.overhead);
   writePacketHeader(packet, route);
   const view = new DataView(packet.buffer, ALIGNMENT + PACKET_HEADER);
   view.setUint32(0, Math.floor(number / 2 ** 32));
@@ -107,6 +147,12 @@ export class SendLog {
   #origin = 0;
   #acknowledged = 0;
   #octets = 0;
+  readonly #freed: (packet: Uint8Array) => void;
+
+  /** @param freed gets each packet that is kept no more */
+  constructor(freed: (packet: Uint8Array) => void = () => undefined) {
+    this.#freed = freed;
+  }
 
   /** Number of the next record to seal. */
   get next(): number {
@@ -143,8 +189,11 @@ export class SendLog {
   acknowledge(number: number): void {
     for (; this.#acknowledged < number; this.#acknowledged += 1) {
       const slot = this.#acknowledged - this.#origin;
-      this.#octets -= this.#packets[slot]?.length ?? 0;
+      const packet = this.#packets[slot];
       this.#packets[slot] = undefined;
+      if (packet === undefined) continue;
+      this.#octets -= packet.length;
+      this.#freed(packet);
     }
     const free = this.#acknowledged - this.#origin;
     if (free < this.#packets.length && (free < SLACK || free * 2 < this.#packets.length)) return;

@@ -8,6 +8,13 @@ import { OctetQueue } from "../lib/octet-queue.ts";
 import type { ReceiveWindow } from "./credit.ts";
 import { RESERVE, SMALL_BLOCK, SMALL_DATA, UNSENT } from "./limits.ts";
 
+const alone = new WeakSet<Uint8Array>();
+
+/** Whether a piece that was read is alone in its memory: who has done with it may free that. */
+export function isAlone(octets: Uint8Array): boolean {
+  return alone.has(octets);
+}
+
 /**
  * Received data that was not read. Holds about as much memory as data, however small the pieces and large the records
  * in which they came.
@@ -28,11 +35,15 @@ export class ReceiveBuffer {
    * Adds data.
    *
    * @param recordOctets size of the memory that `data` is a view of, if it stays unchanged
+   * @param isOnly whether nothing else is in that memory
    */
-  push(data: Uint8Array, recordOctets: number): void {
+  push(data: Uint8Array, recordOctets: number, isOnly = false): void {
     if (data.length >= SMALL_DATA) {
       this.#flush();
-      this.#queue.push(data.length * 2 >= recordOctets ? data : new Uint8Array(data));
+      const isKept = data.length * 2 >= recordOctets;
+      const piece = isKept ? data : new Uint8Array(data);
+      if (isOnly || !isKept) alone.add(piece);
+      this.#queue.push(piece);
       return;
     }
     if (this.#block.length - this.#to < data.length) {
@@ -63,6 +74,8 @@ export class Stream {
   readonly window: ReceiveWindow;
   readonly received = new ReceiveBuffer();
   readonly unsent = new OctetQueue();
+  /** Memory of pieces of `unsent` that is the stream's own, to be freed once they are sealed. */
+  readonly given = new Set<ArrayBufferLike>();
   /** The peer's credit: how many octets may be sent in all. */
   limit = RESERVE;
   sent = 0;
@@ -79,8 +92,11 @@ export class Stream {
   isReadable = false;
   /** Whether the application has filled `unsent`, and was not told that there is room. */
   isFull = false;
+  readonly #unsentLimit: number;
 
-  constructor(id: number, window: ReceiveWindow, isProposed: boolean) {
+  /** @param unsentLimit octets that the application should write ahead at most */
+  constructor(id: number, window: ReceiveWindow, isProposed: boolean, unsentLimit: number = UNSENT) {
+    this.#unsentLimit = unsentLimit;
     this.id = id;
     this.window = window;
     this.isProposed = isProposed;
@@ -98,7 +114,7 @@ export class Stream {
 
   /** How much more the application should write: little if the peer grants nothing. 0 or less if it should wait. */
   get room(): number {
-    return Math.min(UNSENT, this.limit - this.sent + RESERVE) - this.unsent.length;
+    return Math.min(this.#unsentLimit, this.limit - this.sent + RESERVE) - this.unsent.length;
   }
 
   /** Whether both directions have ended. */

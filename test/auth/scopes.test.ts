@@ -7,6 +7,8 @@ import {
   has,
   matches,
   mayAttach,
+  mayReach,
+  mayReachOrigins,
   maySend,
   mayStream,
   mayUse,
@@ -38,6 +40,9 @@ describe("patterns", () => {
   for (const [pattern, covered, not] of [
     ["alice", ["alice"], ["alice/laptop", "Alice", "alic", "alicea", "bob"]],
     ["alice/laptop", ["alice/laptop"], ["alice", "alice/Laptop", "alice/laptop2", "bob/laptop"]],
+    // Its instances, and names that are none.
+    ["alice/laptop", ["alice/laptop~k3v90q2a"], ["alice/laptop~k3v90q2", "alice/laptop~K3v90q2a", "alice/~k3v90q2a"]],
+    ["alice/laptop~k3v90q2a", ["alice/laptop~k3v90q2a"], ["alice/laptop", "alice/laptop~00000000"]],
     ["alice/*", ["alice/laptop", "alice/%2A", "alice/x%2Fy"], ["alice", "alicea/laptop", "bob/alice"]],
     ["*", ["alice", "alice/laptop", "%2A", "x%2Fy/z"], []],
     ["*/*", ["alice/laptop"], ["alice"]],
@@ -135,7 +140,79 @@ describe("rights", () => {
   });
 
   it("report scopes that are misspelled", () => {
-    assert.deepEqual(unknownScopes("connect recieve send:* sent:bob stream:x admin  "), ["recieve", "sent:bob"]);
+    const scope = "connect recieve send:* sent:bob stream:x origin:a:1 admin  ";
+    assert.deepEqual(unknownScopes(scope), ["recieve", "sent:bob"]);
+  });
+});
+
+describe("destinations", () => {
+  for (const [pattern, covered, not] of [
+    [
+      "db.example.com:5432",
+      [["db.example.com", 5432]],
+      [
+        ["db.example.com", 5433],
+        ["db.example.com.eve.com", 5432],
+      ],
+    ],
+    ["DB.example.com:5432", [["db.example.com", 5432]], []],
+    [
+      "*.example.com:443",
+      [
+        ["a.example.com", 443],
+        ["a.b.example.com", 443],
+      ],
+      [
+        ["example.com", 443],
+        ["a.example.org", 443],
+      ],
+    ],
+    [
+      "10.1.2.3:*",
+      [
+        ["10.1.2.3", 1],
+        ["10.1.2.3", 65535],
+      ],
+      [["10.1.2.30", 1]],
+    ],
+    ["10.1.*:22", [["10.1.2.3", 22]], [["10.2.2.3", 22]]],
+    ["[2001:db8::7]:22", [["2001:db8::7", 22]], [["2001:db8::8", 22]]],
+    [
+      "*",
+      [
+        ["anything", 1],
+        ["::1", 2],
+      ],
+      [],
+    ],
+  ] as const) {
+    it(`origin:${pattern}`, () => {
+      const rights = rightsOf({ scope: `connect origin:${pattern}` });
+      assert(mayReachOrigins(rights));
+      for (const [host, port] of covered) assert(mayReach(rights, { host, port }), `covers ${host} ${port}`);
+      for (const [host, port] of not) assert(!mayReach(rights, { host, port }), `does not cover ${host} ${port}`);
+    });
+  }
+
+  it("are granted by no other scope, nor by what an earlier release has stored", () => {
+    const { origin: _, ...stored } = EVERYTHING;
+    for (const rights of [rightsOf({ scope: "connect receive send:* stream:* admin" }), NOTHING, stored]) {
+      assert(!mayReachOrigins(rights) && !mayReach(rights, { host: "db.example.com", port: 5432 }));
+    }
+  });
+
+  it("are rejected without a port, and where the host is none", () => {
+    for (const pattern of [
+      "",
+      "db.example.com",
+      "db.example.com:0",
+      "db.example.com:http",
+      "a/b:1",
+      "2001:db8::7:22",
+      "ü:1",
+    ]) {
+      assert.equal(problemOf({ scope: `origin:${pattern}` }), "MalformedPattern", pattern);
+    }
   });
 });
 
@@ -174,6 +251,9 @@ describe("SSTP URLs", () => {
 // -------------------------------------------------------------------------------------------------- against a model
 
 /** Few characters, so that patterns often match; includes those special in patterns, URLs and regular expressions. */
+/** How many patterns are compared with the model. */
+const RUNS = runs(20_000);
+
 const letter = fc.constantFrom("a", "b", "A", "*", "/", "%", ".", "@", "ü", "😀", " ", "+");
 const plainName = fc
   .array(letter, { minLength: 1, maxLength: 4 })
@@ -224,9 +304,9 @@ describe("scopes, with random input", () => {
         assert.equal(mayUse(rights, who), expected && who.device !== undefined, text);
         assert.equal(mayAttach(rights, who.identity), everybody || modelOf(identity).test(who.identity), text);
       }),
-      { numRuns: 20_000 },
+      { numRuns: RUNS },
     );
-    assert(covered > 500, `the model covered ${covered}: too few to test anything`);
+    assert(covered > RUNS / 40, `the model covered ${covered}: too few to test anything`);
   });
 
   it("a URL that is accepted is the canonical URL of its peer", () => {

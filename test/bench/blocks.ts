@@ -4,9 +4,12 @@
  * it wants.
  */
 import { randomBytes } from "node:crypto";
-import type { Socket } from "node:net";
+import type { Writable } from "node:stream";
 
 export const BLOCK = 64 * 1024;
+
+/** The service of a device that takes streams as connections to the far side. */
+export const SERVICE = "bench";
 
 const MAGIC = 0x47574159;
 const HEADER = 12;
@@ -22,10 +25,11 @@ export type Write = (block: Uint8Array) => Promise<void> | undefined;
 
 /** Writes blocks until there are `size` octets or time is up, and marks the last. Resolves with their number. */
 export async function pour(write: Write, size: number, milliseconds: number, gone: () => boolean): Promise<number> {
-  const ring = Array.from({ length: RING }, () => randomBytes(BLOCK));
+  const ring: Buffer[] = [];
   const until = performance.now() + milliseconds;
   for (let number = 0; ; number++) {
-    const block = ring[number % RING] as Buffer;
+    const block = ring[number % RING] ?? randomBytes(BLOCK);
+    ring[number % RING] = block;
     const last = (number + 1) * BLOCK >= size || performance.now() >= until;
     block.writeUInt32LE(MAGIC, 0);
     block.writeUInt32LE(number, 4);
@@ -37,8 +41,8 @@ export async function pour(write: Write, size: number, milliseconds: number, gon
   }
 }
 
-/** A writer on a socket. */
-export function writerTo(socket: Socket): Write {
+/** A writer on a socket, or on a request. */
+export function writerTo(socket: Writable): Write {
   return (block) => {
     if (socket.write(block) || socket.destroyed) return undefined;
     return new Promise((resolve) => {
@@ -74,9 +78,24 @@ export function writerOfMessages(send: (block: Uint8Array) => Promise<unknown>):
   };
 }
 
+/** A writer on a web stream. */
+export function writerToStream(stream: WritableStream<Uint8Array>): Write {
+  const writer = stream.getWriter();
+  writer.closed.catch(() => undefined);
+  return (block) => {
+    writer.write(block).catch(() => undefined);
+    return writer.ready.catch(() => undefined);
+  };
+}
+
 /** What has arrived. */
 export interface Received {
   readonly octets: number;
+  /** The octets that came first. */
+  readonly first: number;
+  /** When the first and the last octets came, on the clock of the receiver's process, in milliseconds. */
+  readonly began: number;
+  readonly ended: number;
   /** From the first octets to the last. */
   readonly milliseconds: number;
   /** MB/s (10^6) of what arrived after the first octets. */
@@ -140,6 +159,9 @@ export class Receiver {
     const milliseconds = this.#ended - this.#began;
     return {
       octets: this.#octets,
+      first: this.#first,
+      began: this.#began,
+      ended: this.#ended,
       milliseconds,
       rate: milliseconds > 0 ? (this.#octets - this.#first) / milliseconds / 1000 : 0,
       blocks: this.#blocks,

@@ -1,10 +1,11 @@
 /** Starts the edge and the minimal worker, each in its own workerd, and finds the process. */
 import { readdirSync, readFileSync } from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
-import type { MiniflareOptions } from "miniflare";
+import { beginRun } from "../../src/cli/local-edge/edge-run.ts";
+import { freePort } from "../../src/cli/local-edge/listening-address.ts";
 import { type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
-import { loadMiniflare } from "../../src/cli/local-edge/miniflare.ts";
-import { freePort, frontBinding } from "../../src/cli/local-edge/workerd-socket.ts";
+import { superviseWorkerd } from "../../src/cli/local-edge/supervise-workerd.ts";
+import type { WorkerDefinition } from "../../src/cli/local-edge/worker-runtime.ts";
 import { wranglerConfig } from "../../src/cli/local-edge/wrangler-config.ts";
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
 
@@ -21,7 +22,7 @@ export interface Running {
 /** The product's edge, allowed to dial some relays. */
 export async function startEdge(
   relays: readonly string[],
-  options: Pick<LocalEdgeOptions, "state" | "adminToken" | "keys" | "quota"> = {},
+  options: Partial<Pick<LocalEdgeOptions, "port" | "state" | "adminToken" | "keys" | "quota" | "streamAllow">> = {},
 ): Promise<Running> {
   const before = workerds();
   const edge = await startLocalEdge({
@@ -33,93 +34,68 @@ export async function startEdge(
   return { port: Number(new URL(edge.url).port), pid: newest(before), close: () => edge.close() };
 }
 
-/** The minimal worker, with the edge's own settings of miniflare and compatibility. */
+/** The minimal worker, with the edge's own settings of workerd and compatibility. */
 export function startMinimalWorker(target: string): Promise<Running> {
   return startWorker("minimal-worker.ts", {
-    exports: {},
-    env: {
-      TARGET: { type: "text", value: target },
-      LENGTH: { type: "text", value: String(MAX_CONTENT_LENGTH) },
-    },
+    texts: { TARGET: target, LENGTH: String(MAX_CONTENT_LENGTH) },
   });
 }
 
 /** The platform worker, with its objects in a folder. */
 export function startPlatformWorker(state: string): Promise<Running> {
-  return startWorker(
-    "platform-worker.ts",
-    {
-      exports: { Log: { type: "durable-object", storage: "sqlite" } },
-      env: { LOG: { type: "durable-object", worker: "bench", exportName: "Log" } },
-    },
-    state,
-  );
+  return startWorker("platform-worker.ts", { objects: { LOG: "Log" } }, state);
 }
 
 /** The floor of Polling. */
 export function startExchangeWorker(target: string): Promise<Running> {
   return startWorker("exchange-worker.ts", {
-    exports: { End: { type: "durable-object", storage: "sqlite" } },
-    env: {
-      TARGET: { type: "text", value: target },
-      END: { type: "durable-object", worker: "bench", exportName: "End" },
-    },
+    texts: { TARGET: target },
+    objects: { END: "End" },
   });
+}
+
+/** The floor of streams between two devices. */
+export function startObjectsWorker(): Promise<Running> {
+  return startWorker("objects-worker.ts", {
+    objects: { END: "End" },
+  });
+}
+
+/** The floor of parked devices, with its objects in a folder. */
+export function startParkWorker(state: string): Promise<Running> {
+  return startWorker("park-worker.ts", { objects: { PARK: "Park" } }, state);
 }
 
 /** The floor of files, with its object in a folder. */
 export function startFilesWorker(state: string): Promise<Running> {
-  return startWorker(
-    "files-worker.ts",
-    {
-      exports: {
-        Store: { type: "durable-object", storage: "sqlite" },
-        End: { type: "durable-object", storage: "sqlite" },
-      },
-      env: {
-        STORE: { type: "durable-object", worker: "bench", exportName: "Store" },
-        END: { type: "durable-object", worker: "bench", exportName: "End" },
-      },
-    },
-    state,
-  );
+  return startWorker("files-worker.ts", { objects: { STORE: "Store", END: "End" } }, state);
 }
 
-type WorkerConfig = MiniflareOptions["workers"][number]["config"];
-
-/** A worker of one file, with the edge's own settings of miniflare and compatibility. */
+/** A worker of one file, with the edge's own settings of workerd and compatibility. */
 async function startWorker(
   file: string,
-  config: Pick<WorkerConfig, "env" | "exports">,
+  { texts = {}, objects = {} }: Partial<Pick<WorkerDefinition, "texts" | "objects">>,
   state?: string,
 ): Promise<Running> {
   const before = workerds();
-  const front = { worker: "bench", host: "127.0.0.1", port: await freePort("127.0.0.1", 0) };
+  const port = await freePort("127.0.0.1", 0);
   const code = stripTypeScriptTypes(readFileSync(new URL(file, import.meta.url), "utf8"));
-  const { Miniflare, NoOpLog } = loadMiniflare();
-  const miniflare = new Miniflare({
-    host: "127.0.0.1",
-    port: 0,
-    cf: false,
-    telemetry: { enabled: false },
-    ...(state !== undefined && { resourcePersistencePath: state }),
-    log: new NoOpLog(),
-    handleStructuredLogs: () => undefined,
-    workers: [
-      {
-        config: {
-          name: "bench",
-          compatibilityDate: wranglerConfig().compatibilityDate,
-          compatibilityFlags: wranglerConfig().compatibilityFlags,
-          manifest: { mainModule: "worker.js", modules: { "worker.js": { type: "esm", contents: code } } },
-          ...config,
-          env: { ...config.env, FRONT: frontBinding(front) },
-        },
-      },
-    ],
+  const { compatibilityDate, compatibilityFlags } = wranglerConfig();
+  const run = await beginRun(undefined);
+  const runtime = await superviseWorkerd({
+    worker: { name: "bench", code, compatibilityDate, compatibilityFlags, texts, objects },
+    front: { host: "127.0.0.1", port },
+    run,
+    state,
+    log: () => undefined,
+    notice: console.error,
+    restarted: () => undefined,
   });
-  await miniflare.ready;
-  return { port: front.port, pid: newest(before), close: () => miniflare.dispose() };
+  const close = async () => {
+    await runtime.dispose();
+    run.close();
+  };
+  return { port, pid: newest(before), close };
 }
 
 /** Resident memory of a process in bytes; 0 when it is gone. */

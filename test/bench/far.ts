@@ -3,115 +3,83 @@
  * relay with a device that answers, and engine.io's server.
  */
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type Socket } from "node:net";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Device, type DeviceOptions } from "../../src/device/index.ts";
+import { Device, type DeviceOptions, type DeviceStream, MemoryKeyring } from "../../src/device/index.ts";
 import { startRelay } from "../../src/relay/index.ts";
 import { serve } from "../support/rpc.ts";
-import {
-  COMMAND,
-  type Command,
-  parseCommand,
-  pour,
-  READY,
-  type Received,
-  Receiver,
-  type Write,
-  writerOfMessages,
-  writerTo,
-} from "./blocks.ts";
+import { SERVICE, writerOfMessages, writerTo, writerToStream } from "./blocks.ts";
+import { answer, followMessages, progressOf, receivedBy } from "./callers.ts";
+import { openObject, SealedRecords } from "./objects-client.ts";
 import { engineServer, octetsOf, writerToEngine } from "./peers.ts";
+import { openPipes, pipesOf } from "./piping-client.ts";
 
-interface Sink {
-  readonly receiver: Receiver;
-  readonly finished: PromiseWithResolvers<Received>;
-}
-
-const sinks = new Map<number, Sink>();
-
-function sinkOf(id: number): Sink {
-  const known = sinks.get(id);
-  if (known !== undefined) return known;
-  const sink = { receiver: new Receiver(), finished: Promise.withResolvers<Received>() };
-  sink.finished.promise.catch(() => undefined);
-  sinks.set(id, sink);
-  return sink;
+/** A device that takes streams: the addresses and keys in it are those of devices that may dial. */
+export interface Exposing {
+  readonly options: DeviceOptions;
+  /** Its secret key, as hexadecimal digits. */
+  readonly secretKey: string;
+  readonly dialer: { readonly address: string; readonly key: string };
 }
 
 const server = createServer({ noDelay: true }, (socket) => {
   socket.on("error", () => socket.destroy());
-  let begin: Buffer = Buffer.alloc(0);
-  const first = (octets: Buffer) => {
-    begin = begin.length === 0 ? octets : Buffer.concat([begin, octets]);
-    if (begin.length < COMMAND) return;
-    socket.off("data", first);
-    const command = parseCommand(begin);
-    // A tunnel that has lost octets, for example.
-    if (command === undefined) socket.destroy();
-    else follow(socket, command, begin.subarray(COMMAND));
-  };
-  socket.on("data", first);
+  const { take, ended } = answer({
+    write: writerTo(socket),
+    gone: () => socket.destroyed,
+    destroy: () => socket.destroy(),
+  });
+  socket.on("data", (octets) => {
+    const pause = take(octets);
+    if (pause === 0) return;
+    socket.pause();
+    setTimeout(() => socket.resume(), pause);
+  });
+  socket.on("close", ended);
 });
 
-function follow(socket: Socket, command: Command, rest: Buffer): void {
-  // Polling is established by an answer with data: a silent far side would stall its handshake.
-  if (command.wish !== "source") socket.write(READY);
-  switch (command.wish) {
-    case "sink":
-      sink(socket, command.id, command.rate, rest);
-      break;
-    case "source":
-      void pour(writerTo(socket), command.size, command.milliseconds, () => socket.destroyed);
-      socket.resume();
-      break;
-    case "echo":
-      if (rest.length > 0) socket.write(rest);
-      socket.on("data", (octets) => socket.write(octets));
-      break;
+async function answerStream(stream: DeviceStream): Promise<void> {
+  let isOver = false;
+  const { take, ended } = answer({
+    write: writerToStream(stream.writable),
+    gone: () => isOver,
+    destroy: () => stream.reset(),
+  });
+  try {
+    for await (const octets of stream.readable) take(octets);
+  } finally {
+    isOver = true;
+    ended();
   }
 }
 
-function sink(socket: Socket, id: number, rate: number, rest: Buffer): void {
-  const { receiver, finished } = sinkOf(id);
-  const began = performance.now();
-  const take = (octets: Buffer) => {
-    try {
-      receiver.push(octets);
-    } catch (error) {
-      finished.reject(error);
-      socket.destroy();
-      return;
-    }
-    if (receiver.done) finished.resolve(receiver.result());
-    if (rate === 0) return;
-    const ahead = receiver.result().octets / rate - (performance.now() - began) / 1000;
-    if (ahead <= 0) return;
-    socket.pause();
-    setTimeout(() => socket.resume(), ahead * 1000);
-  };
-  if (rest.length > 0) take(rest);
-  socket.on("data", take);
-  socket.on("close", () => finished.resolve(receiver.result()));
+/** Waits for the call of a number at the piping server, and after it for the next. */
+function answerPipes(port: number, number: number): void {
+  const { up, down } = pipesOf(number);
+  const pipes = openPipes({
+    port,
+    send: down,
+    receive: up,
+    take: (octets) => answerer.take(octets),
+    onCall: () => answerPipes(port, number + 1),
+    onEnd: () => answerer.ended(),
+  });
+  const answerer = answer({ write: pipes.write, gone: pipes.isOver, destroy: () => pipes.close() });
 }
 
-/** Follows the command that is the first message of a sender; the next ones are blocks. */
-function followMessages(write: Write, gone: () => boolean): (message: Uint8Array) => void {
-  let command: Command | undefined;
-  return (message) => {
-    if (command === undefined) {
-      command = parseCommand(Buffer.from(message));
-      if (command?.wish === "source") void pour(write, command.size, command.milliseconds, gone);
-      return;
-    }
-    const { receiver, finished } = sinkOf(command.id);
-    try {
-      receiver.push(message);
-    } catch (error) {
-      finished.reject(error);
-    }
-    if (receiver.done) finished.resolve(receiver.result());
+/** Takes the call of a number at the worker with two objects, and after it the next. */
+async function answerObject(port: number, number: number, isSealed: boolean): Promise<void> {
+  let isCalled = false;
+  const open = (given: (octets: Uint8Array) => void) => openObject({ port, side: "far", number }, given);
+  const take = (octets: Uint8Array) => {
+    if (!isCalled) void answerObject(port, number + 1, isSealed);
+    isCalled = true;
+    answerer.take(octets);
   };
+  const end = isSealed ? new SealedRecords().around(open, take) : open(take);
+  const answerer = answer({ write: end.write, gone: end.isOver, destroy: () => end.close() });
+  await end.opened;
 }
 
 const folder = mkdtempSync(join(tmpdir(), "grooveway-bench-"));
@@ -127,10 +95,10 @@ serve({
     }),
 
   /** What a sink has received by its end. */
-  received: (id: number) => sinkOf(id).finished.promise.finally(() => sinks.delete(id)),
+  received: (id: number) => receivedBy(id),
 
   /** What a sink has received so far. */
-  progress: (id: number) => sinkOf(id).receiver.result(),
+  progress: (id: number) => progressOf(id),
 
   /** An origin relay with its store in a file, as an operator would run it. */
   relay: async () => (await startRelay({ port: 0, store: join(folder, "relay.db") })).port,
@@ -181,4 +149,21 @@ serve({
       }
     })();
   },
+
+  /** A device that answers the streams of another. */
+  async expose({ options, secretKey, dialer }: Exposing) {
+    const keyring = new MemoryKeyring({ secretKey: Buffer.from(secretKey, "hex") });
+    keyring.accept(dialer.address, Buffer.from(dialer.key, "hex"));
+    const device = await Device.connect({ ...options, keyring, receive: "streams" });
+    device.serve(SERVICE, answerStream);
+  },
+
+  /** Answers calls at piping-server. */
+  answerPipes: (port: number) => answerPipes(port, 0),
+
+  /** Answers calls at the worker with two objects. */
+  answerObjects: (port: number) => answerObject(port, 0, false),
+
+  /** The same with what is sealed on its way. */
+  answerSealedObjects: (port: number) => answerObject(port, 0, true),
 });

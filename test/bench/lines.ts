@@ -4,11 +4,19 @@
 import { randomBytes } from "node:crypto";
 import { Agent, request } from "node:http";
 import { connect, type Socket } from "node:net";
-import { Device, type DeviceOptions, openTransport, type TransportOptions } from "../../src/device/index.ts";
-import { bodyLimits } from "../../src/device/transports/body-limits.ts";
+import {
+  Device,
+  type DeviceOptions,
+  MemoryKeyring,
+  openTransport,
+  type TransportOptions,
+} from "../../src/device/index.ts";
+import { wayLimits } from "../../src/device/transports/way-limits.ts";
 import { ECHO_STRING, formatTarget, guidFrom, MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
-import { type Write, writerOfMessages, writerTo } from "./blocks.ts";
+import { SERVICE, type Write, writerOfMessages, writerTo, writerToStream } from "./blocks.ts";
+import { openObject, SealedRecords } from "./objects-client.ts";
 import { type EngineTransport, engineClient, writerToEngine } from "./peers.ts";
+import { openPipes, pipesOf } from "./piping-client.ts";
 
 export type Way =
   /** TCP, to the far side itself or to a peer's entrance. */
@@ -24,7 +32,22 @@ export type Way =
   /** A device that sends messages to another. */
   | { readonly kind: "device"; readonly options: Omit<DeviceOptions, "address">; readonly to: string }
   /** Messages of engine.io. */
-  | { readonly kind: "engine"; readonly url: string; readonly transport: EngineTransport };
+  | { readonly kind: "engine"; readonly url: string; readonly transport: EngineTransport }
+  /** A stream between two devices. */
+  | StreamWay
+  /** The worker with two objects. */
+  | { readonly kind: "objects" | "sealed objects"; readonly port: number }
+  /** Two pipes of piping-server. */
+  | { readonly kind: "piping"; readonly port: number };
+
+export interface StreamWay {
+  readonly kind: "stream";
+  /** Of the device that dials. Its streams share one connection. */
+  readonly options: DeviceOptions;
+  /** Its secret key, as hexadecimal digits. */
+  readonly secretKey: string;
+  readonly to: string;
+}
 
 /** How long a device may look for its way, in milliseconds. */
 const DEVICE_PATIENCE = 6_000;
@@ -56,6 +79,13 @@ export function openLine(way: Way, command: Uint8Array, take: (octets: Uint8Arra
       return device(way.options, way.to, command, take);
     case "engine":
       return engine(way.url, way.transport, command, take);
+    case "stream":
+      return stream(way, command, take);
+    case "objects":
+    case "sealed objects":
+      return objects(way, command, take);
+    case "piping":
+      return piping(way.port, command, take);
   }
 }
 
@@ -167,14 +197,14 @@ async function sockets(
 }
 
 /** What the ways from this process have refused, as a device remembers it. */
-const learned = bodyLimits(() => "here");
+const learned = wayLimits(() => "here");
 
 async function transport(
   options: TransportOptions,
   command: Uint8Array,
   take: (octets: Uint8Array) => void,
 ): Promise<Line> {
-  const opened = openTransport({ ...options, bodyLimits: learned });
+  const opened = openTransport({ ...options, wayLimits: learned });
   // Polling is established by its first octets, so they are not held until then.
   void opened.write([command]);
   void (async () => {
@@ -242,6 +272,65 @@ async function engine(
     lost: () => (socket.readyState === "open" ? undefined : "engine.io has closed its socket"),
     close: () => socket.close(),
   };
+}
+
+/** Devices that dial, by their address. */
+const dialers = new Map<string, Promise<Device>>();
+
+async function stream(
+  { options, secretKey, to }: StreamWay,
+  command: Uint8Array,
+  take: (octets: Uint8Array) => void,
+): Promise<Line> {
+  const connecting =
+    dialers.get(options.address) ??
+    Device.connect({
+      ...options,
+      keyring: new MemoryKeyring({ secretKey: Buffer.from(secretKey, "hex") }),
+      receive: "streams",
+    });
+  dialers.set(options.address, connecting);
+  const device = await connecting;
+  const opened = await device.dial(to, SERVICE);
+  let lost: string | undefined;
+  opened.closed.then(
+    () => {
+      lost ??= "the stream has ended";
+    },
+    (error: Error) => {
+      lost ??= error.message;
+    },
+  );
+  const reading = async () => {
+    for await (const octets of opened.readable) take(octets);
+  };
+  reading().catch(() => undefined);
+  const write = writerToStream(opened.writable);
+  void write(command);
+  return { write, lost: () => lost, close: () => opened.reset() };
+}
+
+/** Calls of this process: the far side counts them too. */
+const calls = { objects: 0, "sealed objects": 0, piping: 0 };
+
+async function objects(
+  { kind, port }: Extract<Way, { kind: "objects" | "sealed objects" }>,
+  command: Uint8Array,
+  take: (octets: Uint8Array) => void,
+): Promise<Line> {
+  const number = calls[kind]++;
+  const open = (given: (octets: Uint8Array) => void) => openObject({ port, side: "near", number }, given);
+  const { opened, write, isOver, close } = kind === "objects" ? open(take) : new SealedRecords().around(open, take);
+  await opened;
+  void write(command);
+  return { write, lost: () => (isOver() ? "a WebSocket has ended" : undefined), close };
+}
+
+async function piping(port: number, command: Uint8Array, take: (octets: Uint8Array) => void): Promise<Line> {
+  const { up, down } = pipesOf(calls.piping++);
+  const { write, isOver, close } = openPipes({ port, send: up, receive: down, take });
+  void write(command);
+  return { write, lost: () => (isOver() ? "a pipe has ended" : undefined), close };
 }
 
 function lineOf(up: Socket, all: readonly Socket[]): Line {

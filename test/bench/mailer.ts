@@ -1,5 +1,5 @@
 /**
- * The clients of mailboxes and of their peers, in their own process: the bench itself, which is miniflare's parent,
+ * The clients of mailboxes and of their peers, in their own process: the bench itself, which is the parent of workerd,
  * only waits while they work.
  */
 import { setTimeout as sleep } from "node:timers/promises";

@@ -1,33 +1,43 @@
 /**
  * The bench: what the product does, each figure beside its floor or a peer measured in the same run.
  *
- *   npm run bench -- [--quick] [--only codec,throughput,latency,mailbox,link,suspended,memory,files,malice,networks] [--json FILE]
+ *   npm run bench -- [--quick] [--only codec,throughput,latency,mailbox,mailboxes,link,suspended,memory,devices,files,streams,malice,networks] [--json FILE]
+ *       [--rows PATTERN]    of streams: only rows whose names match
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { findPackageJSON } from "node:module";
 import { availableParallelism, cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { codec } from "./codec.ts";
+import { devices } from "./devices.ts";
 import { files } from "./files.ts";
 import { latency } from "./latency.ts";
 import { link } from "./link.ts";
 import { mailbox } from "./mailbox.ts";
+import { mailboxes } from "./mailboxes.ts";
 import { malice } from "./malice.ts";
 import { memory } from "./memory.ts";
 import { networks } from "./networks.ts";
 import { print, type Section } from "./report.ts";
+import { streams } from "./streams.ts";
 import { suspended } from "./suspended.ts";
 import { throughput } from "./throughput.ts";
 
-const BENCHES: Readonly<Record<string, (quick: boolean) => Promise<Section | Section[]>>> = {
+/** Yields sections, or resolves with them. Rows are those whose names match, where a bench can leave others out. */
+type Bench = (quick: boolean, rows: RegExp) => Promise<Section | Section[]> | AsyncIterable<Section>;
+
+const BENCHES: Readonly<Record<string, Bench>> = {
   codec,
   throughput,
   latency,
   mailbox,
+  mailboxes,
   link,
   suspended,
   memory,
+  devices,
   files,
+  streams,
   malice,
   networks,
 };
@@ -37,6 +47,7 @@ const { values } = parseArgs({
     json: { type: "string" },
     only: { type: "string" },
     quick: { type: "boolean", default: false },
+    rows: { type: "string", default: "" },
   },
 });
 const names = values.only?.split(",") ?? Object.keys(BENCHES);
@@ -53,19 +64,18 @@ const machine = {
   load: loadavg()[0] ?? 0,
   node: process.version,
   workerd: versionOf("workerd"),
-  miniflare: versionOf("miniflare"),
 };
 console.log(
-  `${machine.cores} cores (${machine.processor}), load ${machine.load.toFixed(2)}; node ${machine.node}, workerd ${machine.workerd}, miniflare ${machine.miniflare}`,
+  `${machine.cores} cores (${machine.processor}), load ${machine.load.toFixed(2)}; node ${machine.node}, workerd ${machine.workerd}`,
 );
-console.log("workerd through miniflare is not Cloudflare's edge; client, edge and far side share these cores.");
+console.log("workerd is not Cloudflare's edge; client, edge and far side share these cores.");
 console.log("MB/s is 10^6 octets a second. Medians over rounds in turn (A B C A B C); ratios are within a round.");
 
 const began = performance.now();
 const sections: Section[] = [];
 for (const name of names) {
-  const measured = await BENCHES[name]?.(values.quick);
-  for (const section of measured === undefined ? [] : [measured].flat()) {
+  const measured = BENCHES[name]?.(values.quick, new RegExp(values.rows)) ?? Promise.resolve([]);
+  for await (const section of measured instanceof Promise ? [await measured].flat() : measured) {
     sections.push(section);
     print(section);
   }

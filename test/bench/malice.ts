@@ -28,6 +28,8 @@ const MORE = 50;
 /** Memory that the attack may cost, and what the folder may hold besides waiting messages. */
 const MEMORY = 200 * MEBI;
 const LEFT = MEBI;
+/** What the counters may take, whatever was done: 16 databases, each of ten pages and as many rows again. */
+const COUNTERS = 2 * MEBI;
 /** When the remains of an attack are checked. */
 const AFTER = 60_000;
 /** The size of a SQLite page in bytes. */
@@ -86,11 +88,12 @@ export async function malice(quick: boolean): Promise<Section> {
     await sleep(1000);
     await again.close();
     const after = folderOctets(state);
+    const counters = collectorOctets(state);
     return section({
       phases,
       without,
       deeds,
-      folder: { before, after, least: await leastMailbox(), ...whatWaits(state) },
+      folder: { before, after, counters, least: await leastMailbox(), ...whatWaits(state) },
     });
   } finally {
     for (const edge of edges) await edge.close();
@@ -161,6 +164,8 @@ async function phasesOf(
 interface Folder {
   readonly before: number;
   readonly after: number;
+  /** The size of the databases of counters, after a restart, in bytes. */
+  readonly counters: number;
   /** The size of waiting messages in bytes. */
   readonly octets: number;
   readonly mailboxes: number;
@@ -221,6 +226,10 @@ function section({ phases, without, deeds, folder }: Measured): Section {
         text: `the state folder within 1 MiB of what waits and the tables of its mailboxes, after a restart (${short(left / MEBI)} MiB)`,
         met: left <= LEFT,
       },
+      {
+        text: `the databases of counters at most ${COUNTERS / MEBI} MiB (${short(folder.counters / MEBI)} MiB)`,
+        met: folder.counters <= COUNTERS,
+      },
     ],
     notes: [
       `the attack: ${Object.entries(deeds)
@@ -255,8 +264,20 @@ async function silentRelay(): Promise<{ readonly name: string; close(): Promise<
   };
 }
 
-/** The size of a state folder in bytes, without the ballast that every edge keeps for a full disk. */
+/**
+ * The size of a state folder in bytes, without what every edge keeps, however little it does: the ballast for a full disk,
+ * and the databases of counters, which have a goal of their own.
+ */
 function folderOctets(folder: string): number {
+  return octetsOf(folder) - collectorOctets(folder);
+}
+
+/** The size of the databases of counters, in bytes. */
+function collectorOctets(folder: string): number {
+  return octetsOf(join(folder, "do", "grooveway-Collector"));
+}
+
+function octetsOf(folder: string): number {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && entry.name !== "ballast")
     .reduce(

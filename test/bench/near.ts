@@ -3,7 +3,7 @@
  *
  * Client and far side must not share an event loop: bare TCP between two ends of one loop would be slower than between
  * two processes, which the tunnels have in any case, and every ratio to it would be flattering. The bench itself, which
- * is miniflare's parent, only waits while these two work, so that two cores are left to three processes.
+ * is the parent of workerd, only waits while these two work, so that two cores are left to three processes.
  */
 import { randomBytes } from "node:crypto";
 import { Device, type DeviceOptions } from "../../src/device/index.ts";
@@ -12,7 +12,7 @@ import { formatCommand, pour, READY, type Received, Receiver, type Write } from 
 import { type Line, openLine, type Way } from "./lines.ts";
 import { type EngineTransport, engineClient } from "./peers.ts";
 
-/** Octets of the messages whose round trip is measured. */
+/** Octets of the messages whose round trip is measured, unless others are asked for. */
 export const MESSAGE = 100;
 
 /** A message that has not returned after this time is lost. */
@@ -34,6 +34,8 @@ interface Ping {
 
 interface Pinging {
   ping: Ping;
+  /** Octets of a message. One of fewer than four carries only the end of its number. */
+  octets: number;
   /** The number of a returned message. */
   back: (number: number) => void;
   sent: number;
@@ -42,6 +44,7 @@ interface Pinging {
 const lines = new Map<number, Line>();
 const written = new Map<number, number>();
 const pings = new Map<number, Pinging>();
+const held = new Map<number, readonly Line[]>();
 
 serve({
   /** Sends blocks up; resolves with their number when the last is written. The line stays open until `close`. */
@@ -101,21 +104,39 @@ serve({
     lines.delete(id);
   },
 
-  /** Opens a line to an echo. */
-  async openEcho({ way, id }: { way: Way; id: number }) {
-    let held = Buffer.alloc(0);
+  /** Opens a line to an echo of messages of so many octets. */
+  async openEcho({ way, id, octets: size = MESSAGE }: { way: Way; id: number; octets?: number }) {
+    let came = Buffer.alloc(0);
     const pinging = pingingOf(id);
+    pinging.octets = size;
     const ready = Promise.withResolvers<void>();
     const line = await openLine(way, formatCommand({ wish: "echo", id }), (octets) => {
-      held = Buffer.concat([held, octets]);
+      came = Buffer.concat([came, octets]);
       if (pinging.sent === 0) {
-        held = held.subarray(READY.length);
+        came = came.subarray(READY.length);
         ready.resolve();
       }
-      for (; held.length >= MESSAGE; held = held.subarray(MESSAGE)) pinging.back(held.readUInt32LE(0));
+      for (; came.length >= size; came = came.subarray(size)) pinging.back(came.readUIntLE(0, Math.min(4, size)));
     });
     pinging.ping = { send: (message) => void line.write(message), close: () => line.close() };
     await ready.promise;
+  },
+
+  /** Opens lines to an echo, one each way, and leaves them idle. */
+  async hold({ ways, id }: { ways: readonly Way[]; id: number }) {
+    const opening = ways.map(async (way) => {
+      const ready = Promise.withResolvers<void>();
+      const line = await openLine(way, formatCommand({ wish: "echo", id }), () => ready.resolve());
+      await ready.promise;
+      return line;
+    });
+    held.set(id, await Promise.all(opening));
+  },
+
+  /** Ends what `hold` has opened. */
+  release(id: number) {
+    for (const line of held.get(id) ?? []) line.close();
+    held.delete(id);
   },
 
   async openDevice({ options, to, id }: { options: DeviceOptions; to: string; id: number }) {
@@ -151,9 +172,10 @@ serve({
     const until = performance.now() + milliseconds;
     while (samples.length + lost < count && performance.now() < until) {
       pinging.sent += 1;
-      const number = pinging.sent;
-      const message = randomBytes(MESSAGE);
-      message.writeUInt32LE(number, 0);
+      const width = Math.min(4, pinging.octets);
+      const number = pinging.sent % 256 ** width;
+      const message = randomBytes(pinging.octets);
+      message.writeUIntLE(number, 0, width);
       const began = performance.now();
       const came = await new Promise<boolean>((resolve) => {
         const timer = setTimeout(() => resolve(false), PATIENCE);
@@ -182,7 +204,12 @@ serve({
 function pingingOf(id: number): Pinging {
   let pinging = pings.get(id);
   if (pinging === undefined) {
-    pinging = { ping: { send: () => undefined, close: () => undefined }, back: () => undefined, sent: 0 };
+    pinging = {
+      ping: { send: () => undefined, close: () => undefined },
+      octets: MESSAGE,
+      back: () => undefined,
+      sent: 0,
+    };
     pings.set(id, pinging);
   }
   return pinging;

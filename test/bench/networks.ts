@@ -28,19 +28,20 @@ import {
 } from "./report.ts";
 import { type Load, type NamedWay, QUICK, transfer, within } from "./transfers.ts";
 
-export async function networks(quick: boolean): Promise<Section[]> {
+export async function* networks(quick: boolean): AsyncGenerator<Section> {
   const why = reasonOf(whyNot([], true));
-  if (why !== undefined) return [skippedSection("networks", why)];
-  const sections: Section[] = [];
+  if (why !== undefined) {
+    yield skippedSection("networks", why);
+    return;
+  }
   for (const bench of [firstMessages, rates]) {
     const internet = new Internet();
     try {
-      sections.push(...(await bench(internet, quick)));
+      yield* bench(internet, quick);
     } finally {
       await internet.close();
     }
   }
-  return sections;
 }
 
 /** Why something is skipped, without the word that the report puts before it. */
@@ -64,7 +65,7 @@ const PATIENCE = 30_000;
 /** How long a device may take to name what lets nothing through, in ms. */
 const NAMED = 6_000;
 
-async function firstMessages(internet: Internet, quick: boolean): Promise<Section[]> {
+async function* firstMessages(internet: Internet, quick: boolean): AsyncGenerator<Section> {
   await Promise.all([internet.edge("http"), internet.edge("https"), internet.relay()]);
   const through: Figure[] = [];
   const stopped: Figure[] = [];
@@ -90,36 +91,34 @@ async function firstMessages(internet: Internet, quick: boolean): Promise<Sectio
       ? figure
       : { ...figure, against: [{ name: "open", ratio: ratio(figure) }] },
   );
-  return [
-    {
-      name: "time to the first message: from Device.connect() to the edge's acknowledgement",
-      unit: "ms",
-      counted: "messages",
-      figures: compared,
-      goals: [
-        intact(compared),
-        {
-          text: `open <= ${OPEN_FIRST_MESSAGE} ms (${short(open?.median ?? Number.NaN)})`,
-          met: (open?.median ?? Number.POSITIVE_INFINITY) <= OPEN_FIRST_MESSAGE,
-        },
-        { text: `each at most ${WORST_FIRST_MESSAGE} ms (${short(worst)})`, met: worst <= WORST_FIRST_MESSAGE },
-      ],
-      notes: ["Each time in a new process of Node, which remembers no network. In brackets, the ways that were found."],
-    },
-    {
-      name: "time until a device names what lets nothing through",
-      unit: "ms",
-      counted: "attempts",
-      figures: stopped,
-      goals: [
-        {
-          text: `each within ${NAMED} ms`,
-          met: stopped.every(({ missing, rounds }) => missing === undefined && rounds.every((value) => value <= NAMED)),
-        },
-      ],
-      notes: [],
-    },
-  ];
+  yield {
+    name: "time to the first message: from Device.connect() to the edge's acknowledgement",
+    unit: "ms",
+    counted: "messages",
+    figures: compared,
+    goals: [
+      intact(compared),
+      {
+        text: `open <= ${OPEN_FIRST_MESSAGE} ms (${short(open?.median ?? Number.NaN)})`,
+        met: (open?.median ?? Number.POSITIVE_INFINITY) <= OPEN_FIRST_MESSAGE,
+      },
+      { text: `each at most ${WORST_FIRST_MESSAGE} ms (${short(worst)})`, met: worst <= WORST_FIRST_MESSAGE },
+    ],
+    notes: ["Each time in a new process of Node, which remembers no network. In brackets, the ways that were found."],
+  };
+  yield {
+    name: "time until a device names what lets nothing through",
+    unit: "ms",
+    counted: "attempts",
+    figures: stopped,
+    goals: [
+      {
+        text: `each within ${NAMED} ms`,
+        met: stopped.every(({ missing, rounds }) => missing === undefined && rounds.every((value) => value <= NAMED)),
+      },
+    ],
+    notes: [],
+  };
 }
 
 /** Counts the devices of a network, and with them the first messages to a device on the internet. */
@@ -290,7 +289,7 @@ interface Place {
   readonly httptunnel: { readonly port: number; readonly missing: string | undefined };
 }
 
-async function rates(internet: Internet, quick: boolean): Promise<Section[]> {
+async function* rates(internet: Internet, quick: boolean): AsyncGenerator<Section> {
   const missing = await installPackages();
   const far = new Child(FAR, (...command) => internet.machine.command(...WITHOUT_PROXIES, ...command));
   try {
@@ -300,14 +299,11 @@ async function rates(internet: Internet, quick: boolean): Promise<Section[]> {
     await internet.machine.start([process.execPath, COMMAND, ...edge, "--json"]).line(/"listening"/);
     await far.call("deviceBlocks", { ...DEVICE, address: MESSENGER, transport: "websocket" } satisfies DeviceOptions);
     const engine = missing === undefined ? await far.call<number>("engineBlocks") : 0;
-    const sections: Section[] = [];
     for (const box of BOXES) {
       const why = reasonOf(whyNot([box.needs], true));
-      if (why === undefined)
-        sections.push(...(await ratesThrough(box, { internet, far, port, engine, missing, quick })));
-      else sections.push(skippedSection(`rates through ${box.name}`, why));
+      if (why === undefined) yield* ratesThrough(box, { internet, far, port, engine, missing, quick });
+      else yield skippedSection(`rates through ${box.name}`, why);
     }
-    return sections;
   } finally {
     await far.end();
   }
@@ -325,10 +321,10 @@ interface Surroundings {
   readonly quick: boolean;
 }
 
-async function ratesThrough(
+async function* ratesThrough(
   box: Box,
   { internet, far, port, engine, missing, quick }: Surroundings,
-): Promise<Section[]> {
+): AsyncGenerator<Section> {
   const net = internet.network();
   const ports = { engine, httptunnel: FIRST_HTTPTUNNEL + net.number };
   await box.build(net, ports);
@@ -345,7 +341,6 @@ async function ratesThrough(
       engine: { url: proxy === undefined ? EDGE : `http://edge.test:${engine}`, missing },
       httptunnel: await startHttptunnel(net, ports.httptunnel, port, proxy),
     };
-    const sections: Section[] = [];
     const persistence = (name: string) => ({
       patience: ROUND_PATIENCE,
       attempts: name.endsWith(STOPPED) ? 1 : ATTEMPTS,
@@ -354,10 +349,9 @@ async function ratesThrough(
       const contenders = waysOf(place).map((way) =>
         transfer({ near, far, down }, quick ? { ...way, load: QUICK } : way, persistence(way.name)),
       );
-      sections.push(sectionOf(box, down, await alternate(contenders, quick ? 2 : 5)));
+      yield sectionOf(box, down, await alternate(contenders, quick ? 2 : 5));
     }
-    sections.push(tripsSection(box, await alternate(tripsOf(place), quick ? 2 : 5)));
-    return sections;
+    yield tripsSection(box, await alternate(tripsOf(place), quick ? 2 : 5));
   } finally {
     await near.end();
   }

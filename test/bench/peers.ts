@@ -24,6 +24,7 @@ const PACKAGES = {
   "engine.io-client": "6.6.8",
   "@durable-streams/server": "0.3.7",
   mqtt: "5.16.0",
+  "piping-server": "1.12.9",
 } as const;
 type PackageName = keyof typeof PACKAGES;
 
@@ -60,6 +61,8 @@ export interface TunnelPeer {
   readonly name: string;
   /** Where its client listens. */
   readonly port: number;
+  /** Its processes. */
+  readonly processes: readonly { readonly name: string; readonly pid: number }[];
   close(): Promise<void>;
 }
 
@@ -70,9 +73,10 @@ export async function startWstunnel(target: number, missing: string | undefined)
   if (missing !== undefined) return { name, skipped: missing };
   const [middle, entrance] = [await freePort(), await freePort()];
   const program = `${FOLDER}node_modules/wstunnel/bin/wstt.js`;
-  return startPair(name, entrance, middle, [
-    [process.execPath, program, "-s", `127.0.0.1:${middle}`],
-    [process.execPath, program, "-t", `${entrance}:127.0.0.1:${target}`, `ws://127.0.0.1:${middle}`],
+  const tunnel = `${entrance}:127.0.0.1:${target}`;
+  return startPrograms(name, entrance, [
+    { name: "server", command: [process.execPath, program, "-s", `127.0.0.1:${middle}`], port: middle },
+    { name: "client", command: [process.execPath, program, "-t", tunnel, `ws://127.0.0.1:${middle}`], port: entrance },
   ]);
 }
 
@@ -81,14 +85,23 @@ export async function startHttptunnel(target: number): Promise<Peer> {
   const programs = await httptunnelPrograms();
   if (typeof programs === "string") return { name, skipped: programs };
   const [middle, entrance] = [await freePort(), await freePort()];
-  return startPair(name, entrance, middle, [
-    [programs.hts, "-w", "-F", `127.0.0.1:${target}`, `127.0.0.1:${middle}`],
-    [programs.htc, "-w", "-F", String(entrance), `127.0.0.1:${middle}`],
+  // The server takes any connection for a tunnel: it must not be probed, only given time.
+  return startPrograms(name, entrance, [
+    { name: "server", command: [programs.hts, "-w", "-F", `127.0.0.1:${target}`, `127.0.0.1:${middle}`] },
+    { name: "client", command: [programs.htc, "-w", "-F", String(entrance), `127.0.0.1:${middle}`] },
   ]);
 }
 
-/** Debian's package: the machine's own if installed, otherwise unpacked into the folder, which needs no privileges. */
-export async function httptunnelPrograms(): Promise<{ readonly hts: string; readonly htc: string } | string> {
+let httptunnel: ReturnType<typeof findHttptunnel> | undefined;
+
+/** Debian's package, looked for once: several are started at a time, and none may run what is being unpacked. */
+export function httptunnelPrograms(): ReturnType<typeof findHttptunnel> {
+  httptunnel ??= findHttptunnel();
+  return httptunnel;
+}
+
+/** The machine's own if installed, otherwise unpacked into the folder, which needs no privileges. */
+async function findHttptunnel(): Promise<{ readonly hts: string; readonly htc: string } | string> {
   const there = (folder: string) => existsSync(`${folder}hts`) && existsSync(`${folder}htc`);
   const own = `${FOLDER}httptunnel/usr/bin/`;
   for (const folder of ["/usr/bin/", own]) if (there(folder)) return { hts: `${folder}hts`, htc: `${folder}htc` };
@@ -103,13 +116,26 @@ export async function httptunnelPrograms(): Promise<{ readonly hts: string; read
   return there(own) ? { hts: `${own}hts`, htc: `${own}htc` } : "the package has no hts and htc";
 }
 
-/** Starts a server and then its client. */
-async function startPair(
-  name: string,
-  entrance: number,
-  middle: number,
-  [server, client]: readonly [readonly string[], readonly string[]],
-): Promise<Peer> {
+/** Starts piping-server. Its clients are in the two sides: it has no entrance for TCP. */
+export async function startPiping(missing: string | undefined): Promise<Peer> {
+  const name = "piping-server 1.12.9";
+  if (missing !== undefined) return { name, skipped: missing };
+  const port = await freePort();
+  const program = `${FOLDER}node_modules/piping-server/dist/src/index.js`;
+  const command = [process.execPath, program, "--host", "127.0.0.1", "--http-port", String(port)];
+  return startPrograms(name, port, [{ name: "server", command, port }]);
+}
+
+/** A program of a peer. */
+export interface PeerProgram {
+  readonly name: string;
+  readonly command: readonly string[];
+  /** Where it listens once it is ready. Without one it is given time. */
+  readonly port?: number;
+}
+
+/** Starts programs one after the other. */
+export async function startPrograms(name: string, entrance: number, programs: readonly PeerProgram[]): Promise<Peer> {
   const started: ChildProcess[] = [];
   const close = async () => {
     for (const child of started) {
@@ -119,27 +145,24 @@ async function startPair(
       await gone;
     }
   };
-  const start = ([program = "", ...args]: readonly string[]) => {
+  for (const { command, port } of programs) {
+    const [program = "", ...args] = command;
     const child = spawn(program, args, { stdio: "ignore" });
     child.on("error", () => undefined);
     started.push(child);
-  };
-  start(server);
-  // httptunnel's server takes any connection for a tunnel: it must not be probed, only given time.
-  if (name.startsWith("httptunnel")) await pause(500);
-  else await listening(middle);
-  start(client);
-  if (name.startsWith("httptunnel")) await pause(500);
-  else await listening(entrance);
-  if (started.some((child) => child.exitCode !== null)) {
+    if (port === undefined) await pause(500);
+    else await listening(port);
+  }
+  if (started.some(({ exitCode, pid }) => exitCode !== null || pid === undefined)) {
     await close();
     return { name, skipped: "it ended at once" };
   }
-  return { name, port: entrance, close };
+  const processes = programs.map((program, at) => ({ name: program.name, pid: started[at]?.pid ?? 0 }));
+  return { name, port: entrance, processes, close };
 }
 
 export async function listening(port: number): Promise<void> {
-  for (let tries = 0; tries < 100; tries++) {
+  for (let tries = 0; tries < 400; tries++) {
     const answered = await new Promise<boolean>((resolve) => {
       const socket = connect(port, "127.0.0.1");
       socket.once("connect", () => resolve(true));

@@ -63,6 +63,15 @@ export interface Section {
   readonly notes: readonly string[];
 }
 
+export interface Alternation {
+  /** Whether a round that does not count is run before. Default true. */
+  readonly warmUp?: boolean;
+  /** Milliseconds after which no further round is begun, once there is one that counts. Default Infinity. */
+  readonly budget?: number;
+  /** Gets each figure as soon as its last round is over. Name floors and peers before what is compared with them. */
+  readonly onFigure?: (figure: Figure) => void;
+}
+
 /**
  * Runs contenders in turn, A B C A B C, after a warm-up round: other load on the machine affects all
  * of them. Ratios are taken within a round, and their median is shown.
@@ -70,31 +79,14 @@ export interface Section {
 export async function alternate(
   contenders: readonly Contender[],
   rounds: number,
-  options: { readonly warmUp: boolean } = { warmUp: true },
+  { warmUp = true, budget = Number.POSITIVE_INFINITY, onFigure }: Alternation = {},
 ): Promise<Figure[]> {
+  const until = performance.now() + budget;
+  let last = rounds;
   const results = contenders.map(() => [] as Round[]);
   const missing = contenders.map(({ skipped }) => (skipped === undefined ? undefined : `SKIPPED: ${skipped}`));
   const begunAgain = contenders.map((): BegunAgain | undefined => undefined);
-  for (let turn = options.warmUp ? -1 : 0; turn < rounds; turn++) {
-    for (const [index, contender] of contenders.entries()) {
-      if (missing[index] !== undefined) continue;
-      progress(`${turn < 0 ? "warming up" : `round ${turn + 1} of ${rounds}`}: ${contender.name}`);
-      const { attempts = 1 } = contender;
-      for (let attempt = 1; attempt <= attempts; attempt += 1) {
-        try {
-          const round = await contender.round(turn < 0);
-          if (turn >= 0) results[index]?.push(round);
-          break;
-        } catch (error) {
-          const why = (error instanceof Error ? error.message : String(error)).split("\n")[0] ?? "";
-          if (attempt === attempts) missing[index] = `FAILED: ${why}`;
-          else begunAgain[index] = oneMore(begunAgain[index], turn < 0, why);
-        }
-      }
-    }
-  }
-  progress("");
-  return contenders.map((contender, index) => {
+  const figure = (contender: Contender, index: number): Figure => {
     const own = results[index] ?? [];
     const samples = own.flatMap((round) => round.samples ?? []);
     return {
@@ -113,7 +105,32 @@ export async function alternate(
       missing: missing[index],
       begunAgain: begunAgain[index],
     };
-  });
+  };
+  for (let turn = warmUp ? -1 : 0; turn < last; turn++) {
+    if (turn >= 0 && performance.now() >= until) last = turn + 1;
+    for (const [index, contender] of contenders.entries()) {
+      if (missing[index] !== undefined) {
+        if (turn === last - 1) onFigure?.(figure(contender, index));
+        continue;
+      }
+      progress(`${turn < 0 ? "warming up" : `round ${turn + 1} of ${rounds}`}: ${contender.name}`);
+      const { attempts = 1 } = contender;
+      for (let attempt = 1; attempt <= attempts; attempt += 1) {
+        try {
+          const round = await contender.round(turn < 0);
+          if (turn >= 0) results[index]?.push(round);
+          break;
+        } catch (error) {
+          const why = (error instanceof Error ? error.message : String(error)).split("\n")[0] ?? "";
+          if (attempt === attempts) missing[index] = `FAILED: ${why}`;
+          else begunAgain[index] = oneMore(begunAgain[index], turn < 0, why);
+        }
+      }
+      if (turn === last - 1) onFigure?.(figure(contender, index));
+    }
+  }
+  progress("");
+  return contenders.map(figure);
 }
 
 function oneMore(before: BegunAgain | undefined, isWarm: boolean, why: string): BegunAgain {
@@ -155,6 +172,20 @@ export function atOnce(figures: readonly Figure[]): Goal {
 export function short(value: number): string {
   if (value === 0 || !Number.isFinite(value)) return String(value);
   return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
+}
+
+/** One line of a figure, for what prints each as soon as it is there. */
+export function lineOf(figure: Figure, unit: string): string {
+  const { name, median: value, p99, rounds, lost, duplicated, against, missing } = figure;
+  if (missing !== undefined || value === undefined) return `  ${name}: ${missing ?? "nothing was measured"}`;
+  const each = rounds.map(short).join(" ");
+  const parts = [
+    `${short(value)} ${unit} (${each})`,
+    ...(p99 === undefined ? [] : [`p99 ${short(p99)}`]),
+    ...(lost + duplicated === 0 ? [] : [`lost ${lost}, twice ${duplicated}`]),
+    ...against.map((other) => `${short(other.ratio)} of ${other.name}`),
+  ];
+  return `  ${name}: ${parts.join(", ")}`;
 }
 
 export function print(section: Section): void {

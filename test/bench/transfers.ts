@@ -73,6 +73,50 @@ export function transfer(
   };
 }
 
+/** Ways that are measured at the same time, as one. */
+export interface NamedWays extends Omit<NamedWay, "way"> {
+  readonly ways: readonly Way[];
+}
+
+/**
+ * Rounds in which several connections at a time carry blocks up, and share the size.
+ *
+ * @param options.warm size of a round that does not count
+ * @param options.patience milliseconds that a round may take
+ */
+export function transferAtOnce(
+  { near, far }: Pick<Sides, "near" | "far">,
+  { name, ways, load, against, skipped }: NamedWays,
+  { warm: warming, patience }: { readonly warm: Load; readonly patience: number },
+): Contender {
+  const once = async ({ size, milliseconds }: Load): Promise<Round> => {
+    const lines = ways.map((way) => {
+      lastId += 1;
+      return { way, id: lastId, size: size / ways.length, milliseconds };
+    });
+    const measured = lines.map(async (line) => {
+      const both = [far.call<Received>("received", line.id), near.call<number>("up", line)] as const;
+      const [received, written] = await Promise.all(both);
+      return { received, round: roundOf(received, written) };
+    });
+    try {
+      const all = await within(patience, Promise.all(measured));
+      const sum = (of: (one: (typeof all)[number]) => number) => all.reduce((total, one) => total + of(one), 0);
+      const began = Math.min(...all.map(({ received }) => received.began));
+      const ended = Math.max(...all.map(({ received }) => received.ended));
+      return {
+        value: sum(({ received }) => received.octets - received.first) / (ended - began) / 1000,
+        count: sum(({ round }) => round.count),
+        lost: sum(({ round }) => round.lost),
+        duplicated: sum(({ round }) => round.duplicated),
+      };
+    } finally {
+      await Promise.all(lines.map(({ id }) => near.call("close", id)));
+    }
+  };
+  return { name, against, skipped, round: (warm) => once(warm ? warming : load) };
+}
+
 /** Written blocks that the receiver did not see are lost, too. */
 function roundOf(received: Received, written?: number): Round {
   const { rate, octets, blocks, lost, duplicated, whole } = received;

@@ -133,7 +133,11 @@ test("runtime errors print one line with a code and exit with its status", async
       /choose another --store FILE \[StoreFailed\]/,
       CannotWrite,
     ],
-    [["send", "bob", "/nowhere"], /there is no file \/nowhere: check the path \[CannotRead\]/, CannotRead],
+    [
+      ["send", "--relay", "127.0.0.1:1", "bob", "/nowhere"],
+      /there is no file \/nowhere: check the path \[CannotRead\]/,
+      CannotRead,
+    ],
     [
       ["send", "--relay", "127.0.0.1:1", "--as", "a/b", "bob", "package.json"],
       /ECONNREFUSED.*\[ConnectFailed\]/,

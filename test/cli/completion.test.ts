@@ -22,9 +22,12 @@ describe("the syntax of a command, from its help text", () => {
     assert.deepEqual(actions, {
       ...Object.fromEntries(Object.keys(COMMANDS).map((name) => [name, []])),
       token: ["keygen", "issue", "inspect", "secret"],
+      inbox: ["create", "ls", "rotate", "rm", "replay"],
       mailbox: ["ls", "show", "purge", "lock", "unlock", "rule"],
       service: ["install", "uninstall"],
       completion: ["bash", "zsh", "fish"],
+      deploy: ["check", "cost"],
+      edge: ["backup", "restore", "rules", "dashboard"],
     });
   });
 
@@ -34,6 +37,7 @@ describe("the syntax of a command, from its help text", () => {
     );
     assert.deepEqual(takes, [
       ["start", 0],
+      ["edge", 1],
       ["send", 1],
       ["connect", 0],
     ]);

@@ -3,53 +3,16 @@
  * messages can be received meanwhile, and no restart is needed.
  */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { closeSync, existsSync, openSync, rmSync, writeSync } from "node:fs";
-import { mkdtemp, rmdir } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { Device, type DeviceOptions } from "../../src/device/index.ts";
+import type { Readiness } from "../../src/edge/http/ready.ts";
 import { eventually } from "../edge/support.ts";
+import { fillDisk, freeDisk, smallDisk } from "../support/small-disk.ts";
 import { type Running, start } from "./support.ts";
 
-/** Room for the minimum, the ballast and what is sent here. */
-const DISK = "size=112m";
 const WAITING = 30;
-
-/** A small separate disk; undefined where this process may not mount one. */
-async function disk(context: TestContext): Promise<string | undefined> {
-  const at = await mkdtemp(join(tmpdir(), "grooveway-disk-"));
-  try {
-    execFileSync("mount", ["-t", "tmpfs", "-o", DISK, "tmpfs", at], { stdio: "pipe" });
-  } catch (error) {
-    await rmdir(at);
-    context.skip(`SKIPPED: no tmpfs can be mounted here (${(error as Error).message.split("\n")[0]})`);
-    return undefined;
-  }
-  context.after(async () => {
-    // Everything running on it is stopped after this.
-    execFileSync("umount", ["-l", at]);
-    await rmdir(at);
-  });
-  return at;
-}
-
-/** Another program, which uses every free byte. */
-function fill(at: string): void {
-  const file = openSync(join(at, "other-program"), "a");
-  try {
-    for (let size = 1024 * 1024; size > 0; ) {
-      try {
-        writeSync(file, Buffer.alloc(size, 1));
-      } catch {
-        size = Math.floor(size / 2);
-      }
-    }
-  } finally {
-    closeSync(file);
-  }
-}
 
 /** Ids of the messages waiting for a device, all acknowledged. */
 async function fetchAll(options: DeviceOptions, count: number): Promise<string[]> {
@@ -85,7 +48,7 @@ async function survives(context: TestContext, at: string, running: Running, way:
     await alice.send("carol/pc", body(n));
     sent.push(`message ${n}`.padEnd(10).trim());
   }
-  fill(at);
+  fillDisk(at);
   // Another failed write may have released the ballast before; then some messages fit.
   const refused = async (): Promise<unknown> => {
     for (let n = 0; n < ROOM_IN_BALLAST; n += 1) {
@@ -106,7 +69,7 @@ async function survives(context: TestContext, at: string, running: Running, way:
     "what waits comes while the disk is full",
   );
   await assert.rejects(alice.send("bob/pc", body(99)), { code: "QuotaWouldBeExceeded" });
-  rmSync(join(at, "other-program"));
+  freeDisk(at);
   await eventually("there is room again", () =>
     alice.send("bob/pc", body(100)).then(
       () => true,
@@ -120,7 +83,7 @@ async function survives(context: TestContext, at: string, running: Running, way:
 
 describe("a disk that another program has filled", () => {
   it("makes an edge refuse messages, as /health says; waiting ones are delivered and purged until there is room", async (context) => {
-    const at = await disk(context);
+    const at = await smallDisk(context);
     if (at === undefined) return;
     const state = join(at, "state");
     const edge = start(context, ["edge", "--port", "0", "--json", "--dev", "--state", state, "--admin-token", "admin"]);
@@ -131,24 +94,37 @@ describe("a disk that another program has filled", () => {
     await eve.close();
     await survives(context, at, edge, { edge: url, transport: "websocket" });
     await eventually("the ballast is made again", () => existsSync(join(state, "ballast")));
-    fill(at);
+    fillDisk(at);
     const health = async () => (await fetch(`${url}/health`)).status;
     await eventually("it says that it is full", async () => (await health()) === 503);
     assert.equal(((await (await fetch(`${url}/health`)).json()) as { code: string }).code, "StorageFull");
+    const ready = async () => (await (await fetch(`${url}/ready`)).json()) as Readiness;
+    await eventually("it says that it is not ready", async () => !(await ready()).ready);
+    assert.deepEqual(
+      (await ready()).problems.map(({ part, code }) => [part, code]),
+      [["storage", "StorageFull"]],
+    );
+    const metrics = await fetch(`${url}/metrics`, { headers: { Authorization: "Bearer admin" } });
+    assert.match(await metrics.text(), /^grooveway_storage_full 1$/m);
     const purged = await fetch(`${url}/admin/mailboxes/frank%2Fpc`, {
       method: "DELETE",
       headers: { Authorization: "Bearer admin" },
     });
     assert.equal(purged.status, 200, await purged.text());
-    rmSync(join(at, "other-program"));
+    freeDisk(at);
     await eventually("it says that it is well", async () => (await health()) === 200);
+    await eventually("it says that it is ready", async () => (await ready()).ready, 10_000);
     await eventually("the ballast is there again", () => existsSync(join(state, "ballast")));
     edge.process.kill("SIGTERM");
-    assert.match((await edge.finished).stderr, /new messages are refused \[StorageFull\]\n.*new messages are accepted/);
+    const { stderr } = await edge.finished;
+    assert.match(stderr, /new messages are refused \[StorageFull\]\n[\s\S]*new messages are accepted/);
+    for (const line of stderr.split("\n").filter((line) => line.startsWith("{"))) {
+      assert.match(JSON.parse(line).time, /^2\d{3}-/, "the worker's log is JSON");
+    }
   });
 
   it("makes a relay refuse messages; waiting ones are delivered until there is room", async (context) => {
-    const at = await disk(context);
+    const at = await smallDisk(context);
     if (at === undefined) return;
     const relay = start(context, ["relay", "--port", "0", "--json", "--store", join(at, "relay.db")]);
     const [, port = ""] = await relay.line(/"port":([0-9]+)/);
@@ -162,7 +138,7 @@ describe("a disk that another program has filled", () => {
   });
 
   it("makes the write itself fail without a minimum, and nothing is lost or wrongly acknowledged", async (context) => {
-    const at = await disk(context);
+    const at = await smallDisk(context);
     if (at === undefined) return;
     const relay = start(context, [
       "relay",

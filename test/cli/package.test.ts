@@ -69,7 +69,7 @@ test("npm pack: the command and the typed exports work once installed in an empt
   await writeFile(
     join(out, "use.mts"),
     `import { Device, type Message } from "grooveway";
-     import { Device as WebDevice, type WebDeviceOptions } from "grooveway/browser";
+     import { Device as WebDevice, MemoryKeyring, type WebDeviceOptions } from "grooveway/browser";
      import { Connection } from "grooveway/sstp";
      import { LongLivedClient } from "grooveway/encapsulation";
      import { startRelay } from "grooveway/relay";
@@ -83,7 +83,13 @@ test("npm pack: the command and the typed exports work once installed in an empt
      }
      await device.close();
      await relay.close();
-     const options: WebDeviceOptions = { edge: "http://127.0.0.1:1", address: "a/page", transport: "keepalive" };
+     const keyring = new MemoryKeyring();
+     const options: WebDeviceOptions = {
+       edge: "http://127.0.0.1:1",
+       address: "a/page",
+       transport: "keepalive",
+       keyring,
+     };
      const refused = await WebDevice.connect(options).catch((error: { readonly code: string }) => error.code);
      if (refused !== "ConnectFailed") throw new Error(\`the entry for browsers: \${refused}\`);
      console.log(typeof Connection, typeof LongLivedClient);`,

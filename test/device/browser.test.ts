@@ -1,47 +1,26 @@
 /** The entry for browsers: what is in it, and what it does on a page in Chromium. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
 import { createServer } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { after, before, describe, type TestContext, test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { Device as WebDevice } from "../../src/device/browser.ts";
 import { Device } from "../../src/device/index.ts";
 import { openWebTransport } from "../../src/device/transports/open-web-transport.ts";
 import { type Relay, startRelay } from "../../src/relay/index.ts";
-import { folder } from "../cli/support.ts";
 import { hs256, type Issuer, jwks } from "../edge/issuer.ts";
 import { listen } from "../support/sockets.ts";
 import { pattern, soon } from "../support/watch.ts";
+import { bundled, NO_CHROMIUM, openPage } from "./page.ts";
 import { failure, take } from "./support.ts";
 
-const ENTRY = fileURLToPath(new URL("../../src/device/browser.ts", import.meta.url));
-const CHROMIUM = "/usr/bin/chromium";
-
-async function bundled() {
-  const { outputFiles, metafile } = await build({
-    entryPoints: [ENTRY],
-    bundle: true,
-    write: false,
-    metafile: true,
-    format: "esm",
-    platform: "browser",
-    target: "es2024",
-    logLevel: "silent",
-  });
-  return { text: outputFiles[0]?.text ?? "", metafile };
-}
-
-test("it is bundled for browsers from this package's own files, without a module of Node", async () => {
+test("it is bundled for browsers from this package's own files and the ciphers, without a module of Node", async () => {
   const { text, metafile } = await bundled();
   const files = Object.keys(metafile.inputs);
   assert.ok(files.includes("src/device/browser.ts") && files.includes("src/encapsulation/keepalive-client.ts"));
   assert.deepEqual(
-    files.filter((file) => !file.startsWith("src/")),
+    files.filter((file) => !file.startsWith("src/") && !file.startsWith("node_modules/@noble/")),
     [],
   );
   assert.deepEqual(
@@ -124,40 +103,7 @@ interface Result {
   readonly message?: string;
 }
 
-/** Opens the page in Chromium, from an origin of its own; resolves with what it reports. */
-async function openPage(t: TestContext, script: string, task: unknown): Promise<{ readonly result: Promise<Result> }> {
-  const { promise, resolve } = Promise.withResolvers<Result>();
-  const server = createServer((request, response) => {
-    if (request.url === "/result") {
-      const pieces: Buffer[] = [];
-      request.on("data", (piece: Buffer) => pieces.push(piece));
-      request.on("end", () => {
-        response.end();
-        resolve(JSON.parse(Buffer.concat(pieces).toString()));
-      });
-      return;
-    }
-    const isScript = request.url === "/device.js";
-    response.setHeader("Content-Type", isScript ? "text/javascript" : "text/html");
-    response.end(isScript ? script : PAGE);
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/#${encodeURIComponent(JSON.stringify(task))}`;
-  const profile = await folder(t);
-  const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"];
-  const quiet = ["--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0"];
-  const browser = spawn(CHROMIUM, [...flags, ...quiet, `--user-data-dir=${profile}`, url], { stdio: "ignore" });
-  t.after(async () => {
-    const gone = once(browser, "exit");
-    if (browser.kill("SIGTERM")) await gone;
-    server.close();
-    server.closeAllConnections();
-  });
-  return { result: promise };
-}
-
-describe("on a page in Chromium", { skip: !existsSync(CHROMIUM) && "SKIPPED: apt-get install chromium" }, () => {
+describe("on a page in Chromium", { skip: NO_CHROMIUM }, () => {
   let relay: Relay;
   let edge: LocalEdge;
   let issuer: Issuer;
@@ -206,7 +152,7 @@ describe("on a page in Chromium", { skip: !existsSync(CHROMIUM) && "SKIPPED: apt
       const peer = await Device.connect({ ...way, edge: edge.url, address: "node/pc", transport: "longlived", token });
       t.after(() => peer.close());
       const options = { ...way, edge: through.url, address: "page/chromium", transport, token };
-      const { result } = await openPage(t, script, { options, to: peer.address });
+      const { result } = await openPage<Result>(t, { script, html: PAGE, task: { options, to: peer.address } });
       const [hello] = await soon(
         Promise.race([take(peer, 1), result.then((early) => assert.fail(JSON.stringify(early)))]),
         "the page's message",
@@ -232,7 +178,7 @@ describe("on a page in Chromium", { skip: !existsSync(CHROMIUM) && "SKIPPED: apt
   test("a refused token is named, by the best way that works", async (t) => {
     const token = await issuer.issue({ address: "someone/else" });
     const options = { edge: edge.url, address: "page/chromium", token };
-    const { result } = await openPage(t, script, { options, to: "node/pc" });
+    const { result } = await openPage<Result>(t, { script, html: PAGE, task: { options, to: "node/pc" } });
     const { code } = await soon(result, "the refusal");
     assert.equal(code, "TokenRefused");
   });

@@ -14,8 +14,9 @@ import {
   EDGE_RETURN_LAST,
 } from "../../src/device/limits.ts";
 import type { Outbox } from "../../src/device/outbox.ts";
+import type { Platform } from "../../src/device/platform.ts";
 import type { RelayConnection } from "../../src/device/relay-connection.ts";
-import type { Outlet, Platform, RenewedConnectionOptions } from "../../src/device/renewed-connection.ts";
+import type { Outlet, RenewedConnectionOptions } from "../../src/device/renewed-connection.ts";
 import { type EdgeLink, SeveralEdges } from "../../src/device/several-edges.ts";
 import type { Connection } from "../../src/sstp/index.ts";
 

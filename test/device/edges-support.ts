@@ -1,9 +1,10 @@
 /** Scripted relays in the place of edges, for devices with several of them. */
+import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
 import { PortableDevice } from "../../src/device/device.ts";
 import type { DeviceOptions, EdgeOption, TransportOptions } from "../../src/device/index.ts";
 import { openTransport } from "../../src/device/index.ts";
-import type { Platform } from "../../src/device/renewed-connection.ts";
+import type { Platform } from "../../src/device/platform.ts";
 import type { Transport, Way } from "../../src/device/transports/transport.ts";
 import { type Link, type Script, ScriptedRelay } from "./support.ts";
 
@@ -88,6 +89,7 @@ export class Edges {
         },
         ways: () => Promise.resolve(this.ways),
         network: () => this.network,
+        streams: () => assert.fail("these devices have no keyring"),
       },
     );
     this.#t.after(() => device.close());

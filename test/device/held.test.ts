@@ -5,6 +5,7 @@ import { describe, type TestContext, test } from "node:test";
 import { startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import type { Device, DeviceOptions } from "../../src/device/index.ts";
 import { CloseReasonId, ConnectCloseReasonId } from "../../src/sstp/index.ts";
+import { FLIGHT } from "../../src/store-and-forward/sender-share.ts";
 import { pattern, soon } from "../support/watch.ts";
 import { deviceFor, failure, type Link, ScriptedRelay, take } from "./support.ts";
 
@@ -211,12 +212,12 @@ describe("a held recipient without room for a single message", () => {
 });
 
 describe("a recipient held while a LongLived connection is used up", () => {
-  /** More than is in flight when a suspension arrives. */
-  const LIMIT = 4 * 1024 ** 2;
+  /** Nothing follows a message of this length before its acknowledgement, so the others wait when a suspension arrives. */
+  const LIMIT = FLIGHT.octets;
   /** What a connection carries each way: the default multiple of the limit. Four loads use it up. */
   const CONTENT = 4 * LIMIT;
   const LOADS = 4;
-  const LOAD = 3_500_000;
+  const LOAD = Math.floor((LIMIT * 5) / 6);
 
   /** Each sends data in one direction. */
   const loads: Record<string, (relay: ScriptedRelay, device: Device, n: number) => Promise<unknown>> = {

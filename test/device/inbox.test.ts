@@ -11,9 +11,13 @@ const MIB = 1024 * 1024;
 function connectionOf(inbox: Inbox) {
   const closed: { readonly sessionId: number; readonly reasonId: number }[] = [];
   let flushed = 0;
+  const ready: number[] = [];
+  const completed: number[] = [];
   const engine = {
     session: () => ({}),
     closeSession: (sessionId: number, reasonId: number) => closed.push({ sessionId, reasonId }),
+    setAvailability: (sessionId: number) => ready.push(sessionId),
+    complete: (message: number) => completed.push(message),
   } as unknown as Connection;
   const flush = async () => {
     flushed += 1;
@@ -22,13 +26,15 @@ function connectionOf(inbox: Inbox) {
   const on = (event: object) => inbox.on(carrier, event as ConnectionEvent);
   return {
     closed,
+    ready,
+    completed,
     flushed: () => flushed,
     end: () => inbox.forget(engine),
     finish: (sessionId: number) => on({ type: "endMessage", sessionId, message: sessionId }),
     /** Begins a message on a session of its own. */
-    begin(sessionId: number, octets: number): void {
-      on({ type: "open", sessionId, resourceURL: "message", identityURL: "grooveIdentity://bob", deviceURL: "" });
-      on({ type: "message", sessionId, fields: { userRef: `${sessionId}@alice/pc` } });
+    begin(sessionId: number, octets: number, { resource = "message", id = sessionId } = {}): void {
+      on({ type: "open", sessionId, resourceURL: resource, identityURL: "grooveIdentity://bob", deviceURL: "" });
+      on({ type: "message", sessionId, fields: { userRef: `${id}@alice/pc` } });
       on({ type: "data", sessionId, octets: new Uint8Array(octets) });
     },
   };
@@ -62,4 +68,56 @@ test("messages that are complete, or lost with their connection, no longer count
     one.end();
   }
   assert.deepEqual([one.closed, other.closed], [[], []]);
+});
+
+test("a resource that is suspended waits: its sessions end, new ones are let in later, and others go on", () => {
+  const inbox = new Inbox(8 * MIB);
+  const [one, other] = [connectionOf(inbox), connectionOf(inbox)];
+  one.begin(2, 1, { resource: "orders" });
+  one.begin(4, 1);
+  other.begin(2, 1, { resource: "orders" });
+  const [resume, resumeAgain] = [inbox.suspend("orders"), inbox.suspend("orders")];
+  assert.deepEqual(
+    [one.closed, other.closed].flat(),
+    Array(2).fill({ sessionId: 2, reasonId: CloseReasonId.NoReason }),
+  );
+  assert.deepEqual([one.flushed(), other.flushed()], [1, 1]);
+  assert.deepEqual(
+    ["orders", "message"].map((resource) => inbox.availabilityOf(resource, true)),
+    ["notReady", "ready"],
+  );
+  other.begin(6, 1, { resource: "orders" });
+  resume();
+  resume();
+  assert.equal(inbox.availabilityOf("orders", true), "notReady", "it was suspended twice");
+  resumeAgain();
+  assert.deepEqual([one.ready, other.ready], [[], [6]]);
+  assert.equal(inbox.availabilityOf("orders", true), "ready");
+  // A message that was arriving does not count as such any more.
+  assert.equal(one.closed.length, 1);
+});
+
+test("a message that was not done when its resource was suspended is given once, and acknowledged when it comes again", async () => {
+  const inbox = new Inbox(8 * MIB);
+  const relay = connectionOf(inbox);
+  const messages = inbox.messages();
+  for (const id of [2, 4]) {
+    relay.begin(id, 1, { resource: "orders" });
+    relay.finish(id);
+  }
+  const [first, second] = [(await messages.next()).value, (await messages.next()).value];
+  const resume = inbox.suspend("orders");
+  first.done();
+  resume();
+  for (const id of [2, 4]) {
+    relay.begin(10 + id, 1, { resource: "orders", id });
+    relay.finish(10 + id);
+  }
+  // The first is done, and what is told of a closed session is ignored.
+  assert.deepEqual(relay.completed, [2, 12]);
+  second.done();
+  assert.deepEqual(relay.completed, [2, 12, 4, 14]);
+  relay.begin(20, 1);
+  relay.finish(20);
+  assert.equal((await messages.next()).value.id, "20@alice/pc", "neither is given out again");
 });

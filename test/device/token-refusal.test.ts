@@ -108,6 +108,13 @@ describe("a recipient is refused", () => {
     });
   }
 
+  it("for a stream: the error names the missing scope stream, whatever may be sent", () => {
+    const token = (scope: string) => tokenOf({ ...GOOD, scope });
+    const error = sendRefusal(refused, token("connect send:*"), phone, "stream");
+    assert.match(error.message, /^the token lacks the scope stream:bob\/my%20phone: .*'connect send:\* stream:bob/);
+    assert.equal(sendRefusal(refused, token("connect stream:bob/*"), phone, "stream"), refused);
+  });
+
   it("without a readable token, or for another reason: the error is unchanged", () => {
     const full = new DeviceError("QuotaWouldBeExceeded", "full");
     assert.equal(sendRefusal(full, tokenOf({ ...GOOD, scope: "" }), bob), full);

@@ -234,7 +234,10 @@ describe("the doctor with a token", { concurrency: 2 }, () => {
   test("measures rates with a token for several devices of the user", async () => {
     const { seen, text } = await judged(await issuer.issue({ address: "alice/*" }));
     assert.match(text, /^ok: the edge accepts it/);
-    assert.ok(seen.ways.every(({ rate = 0 }) => rate > 0));
+    assert.deepEqual(
+      seen.ways.filter(({ rate = 0 }) => rate <= 0),
+      [],
+    );
   });
 
   test("accepts a token that may only send to others", async () => {

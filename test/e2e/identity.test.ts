@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { newKey, sign } from "../../src/cli/commands/token.ts";
 import type { Device } from "../../src/device/index.ts";
-import { atEdge, atRelay, edgeFor, originRelay } from "../edge/link/link-support.ts";
+import { atEdge, atRelay, edgeFor, linked, originRelay } from "../edge/link/link-support.ts";
 import { connect, RawClient, receive, startEdge, TRANSPORTS } from "../edge/mailbox/support.ts";
 import { Peer } from "../relay/support.ts";
 
@@ -80,6 +80,7 @@ describe("the sender of a message", () => {
     const name = `127.0.0.1:${relay.port}`;
     const edge = await edgeFor(t, [relay.port], { links: [name] });
     const bob = await atEdge(t, edge, "bob/pc");
+    await linked(edge, relay.port);
     const mallory = await atRelay(t, relay.port, "mallory/x");
     const claims = ["1@alice/pc", "1@alice/pc@localhost", "1@alice/pc@relay.example.com", "@", "1@mallory/x"];
     const texts = claims.map((_, n) => `${n}`);

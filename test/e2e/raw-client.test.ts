@@ -10,6 +10,7 @@ import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
 import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { type Relay, startRelay } from "../../src/relay/index.ts";
+import { command, u16, u32, z } from "../edge/scripted-relay.ts";
 import { RawSocket } from "../support/sockets.ts";
 
 let relay: Relay;
@@ -169,26 +170,6 @@ async function polling(): Promise<Virtual> {
 }
 
 // ---------------------------------------------------------------------------------------------------- [MS-GRVSSTP]
-
-function u16(value: number): Buffer {
-  const octets = Buffer.alloc(2);
-  octets.writeUInt16LE(value);
-  return octets;
-}
-
-function u32(value: number): Buffer {
-  const octets = Buffer.alloc(4);
-  octets.writeUInt32LE(value);
-  return octets;
-}
-
-const z = (text: string) => Buffer.from(`${text}\0`, "latin1");
-
-/** CommandId, CommandLength, fields [MS-GRVSSTP 2.2]. */
-function command(id: number, ...fields: Buffer[]): Buffer {
-  const rest = Buffer.concat(fields);
-  return Buffer.concat([Buffer.from([id]), u16(3 + rest.length), rest]);
-}
 
 async function receive(virtual: Virtual): Promise<{ id: number; rest: Buffer }> {
   const head = await virtual.take(3);

@@ -7,6 +7,7 @@ import {
   assertNothingLeft,
   assertOctets,
   assertRefused,
+  connect,
   Device,
   edgeMemory,
   eventually,
@@ -54,9 +55,7 @@ describe("back-pressure", () => {
   });
 
   it("LongLived: a device that stops reading blocks the relay; nothing is lost when it resumes", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "LongLived").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "LongLived");
     await device.up("go");
     await origin.take(2);
     device.get.socket.pause();
@@ -102,9 +101,7 @@ describe("back-pressure", () => {
   });
 
   it("KeepAlive: a device that sends no GET blocks the relay; nothing is lost when it resumes", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "KeepAlive").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "KeepAlive");
     const before = edgeMemory();
     void writeAll(origin.socket, octets);
     const taken = await whenBlocked(origin.socket);

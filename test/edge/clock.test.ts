@@ -17,9 +17,11 @@ import {
   assertOctets,
   assertRead,
   assertRefused,
+  connect,
   Device,
   ECHO,
   eventually,
+  finish,
   sink,
   startTestEdge,
   type TestEdge,
@@ -76,8 +78,7 @@ describe("timeouts", { concurrency: true }, () => {
       const refused = assertRefused(device.get, "408 Request Time-out", "EstablishmentTimeout", ESTABLISHMENT + LATE);
       await assertAfter(began, ESTABLISHMENT, refused);
       await assertRefused(await device.sendPost(ECHO), "408 Request Time-out", "EstablishmentTimeout");
-      await assertNothingLeft(edge, relay, device.guid);
-      device.reset();
+      await finish(edge, relay, device);
     });
 
     it(`${kind}: a POST without a GET is refused after 30 s`, async () => {
@@ -98,8 +99,7 @@ describe("timeouts", { concurrency: true }, () => {
         await assertAfter(began, ESTABLISHMENT, refused);
       }
       await assertRefused(await device.sendGet(), "408 Request Time-out", "EstablishmentTimeout");
-      await assertNothingLeft(edge, relay, device.guid);
-      device.reset();
+      await finish(edge, relay, device);
     });
 
     it(`${kind}: both requests are refused when the relay does not answer within 10 s`, async () => {
@@ -167,9 +167,7 @@ describe("timeouts", { concurrency: true }, () => {
   });
 
   it("KeepAlive: a virtual connection without an outstanding request stays open", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "KeepAlive").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "KeepAlive");
     await device.talk(origin);
     await sleep(SLEEP);
     device.reset();
@@ -237,8 +235,7 @@ describe("timeouts", { concurrency: true }, () => {
     device.get.fin();
     device.post.fin();
     await assertEnded(began, device.guid, "ReceiveTimeout", RECEIVE);
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("LongLived: a silent device is dropped after 60 s", async () => {
@@ -249,8 +246,7 @@ describe("timeouts", { concurrency: true }, () => {
     await assertAfter(began, RECEIVE, device.get.closed(RECEIVE + LATE));
     await assertCut(device);
     await assertRefused(device.post, "408 Request Time-out", "ReceiveTimeout");
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("LongLived: a device that is blocked for more than 60 s does not count as silent", async () => {
@@ -271,9 +267,7 @@ describe("timeouts", { concurrency: true }, () => {
   });
 
   it("KeepAlive: a GET is held for 25 s, then answered with an empty body [3.4.5.1.2]", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "KeepAlive").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "KeepAlive");
     const began = Date.now();
     await device.sendGet();
     assertEmpty(await assertAfter(began, HOLD, device.get.response(HOLD + LATE)));
@@ -332,7 +326,7 @@ describe("timeouts", { concurrency: true }, () => {
     await Promise.all(writing);
     assert.deepEqual(came.toSorted(), texts.toSorted());
     assert(empty < devices.length, "some octets arrived in time");
-    for (const device of devices) await device.leave();
+    await Promise.all(devices.map((device) => device.leave()));
     await assertNothingLeft(edge, relay, ...devices.map(({ guid }) => guid));
   });
 });

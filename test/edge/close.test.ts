@@ -10,9 +10,11 @@ import {
   assertOctets,
   assertRead,
   assertRefused,
+  connect,
   Device,
   ECHO,
   eventually,
+  finish,
   flood,
   heldTowards,
   startTestEdge,
@@ -44,27 +46,22 @@ describe("when the device disconnects", { concurrency: true }, () => {
       device.get.reset();
       await assertEnded(device.guid, "DeviceGone");
       await assertRefused(await device.sendPost(ECHO), "404 Not Found", "DeviceGone");
-      await assertNothingLeft(edge, relay, device.guid);
-      device.reset();
+      await finish(edge, relay, device);
     });
 
     it(`${kind}: a reset of an idle GET ends the virtual connection`, async () => {
-      const relay = edge.relay();
-      const device = await new Device(edge, relay, kind).establish();
-      await device.talk(await relay.next());
+      const { relay, device, origin } = await connect(edge, kind);
+      await device.talk(origin);
       if (kind === "KeepAlive") await assertRead(edge, await device.sendGet());
       device.get.reset();
       await assertEnded(device.guid, "DeviceGone");
       if (kind === "LongLived") await assertRefused(device.post, "404 Not Found", "DeviceGone");
       else await assertRefused(await device.sendPost("late"), "404 Not Found", "DeviceGone");
-      await assertNothingLeft(edge, relay, device.guid);
-      device.reset();
+      await finish(edge, relay, device);
     });
 
     it(`${kind}: a POST reset in the middle of its body ends the virtual connection`, async () => {
-      const relay = edge.relay();
-      const device = await new Device(edge, relay, kind).establish();
-      const origin = await relay.next();
+      const { relay, device, origin } = await connect(edge, kind);
       await device.talk(origin);
       if (kind === "LongLived") {
         device.post.write("half");
@@ -90,28 +87,23 @@ describe("when the device disconnects", { concurrency: true }, () => {
     device.post.reset();
     await assertEnded(device.guid, "DeviceGone");
     await assertRefused(await device.sendGet(), "404 Not Found", "DeviceGone");
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("LongLived: a reset of an idle POST ends the GET", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "LongLived").establish();
-    await device.talk(await relay.next());
+    const { relay, device, origin } = await connect(edge, "LongLived");
+    await device.talk(origin);
     device.post.reset();
     await assertCut(device);
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("LongLived: a half-close of the POST ends the GET", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "LongLived").establish();
-    await device.talk(await relay.next());
+    const { relay, device, origin } = await connect(edge, "LongLived");
+    await device.talk(origin);
     device.post.fin();
     await assertCut(device);
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("LongLived: a POST that completes its Content-Length ends the GET", async () => {
@@ -126,39 +118,30 @@ describe("when the device disconnects", { concurrency: true }, () => {
     assertOctets(await origin.take(4), "last");
     await assertRefused(device.post, "404 Not Found", "DeviceGone");
     await assertCut(device);
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("LongLived: a POST reset during bulk transfer ends the virtual connection", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "LongLived").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "LongLived");
     device.post.write(Buffer.alloc(8_000_000, 1));
     await origin.until((received) => received.length >= 1_000_000);
     device.post.reset();
     await assertCut(device);
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("LongLived: a GET reset during bulk transfer ends the virtual connection", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "LongLived").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "LongLived");
     await device.up("go");
     origin.write(Buffer.alloc(16_000_000, 1));
     await device.get.until((received) => received.length >= 1_000_000);
     device.get.reset();
     await assertRefused(device.post, "404 Not Found", "DeviceGone");
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("LongLived: a GET that is not read ends with its POST", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "LongLived").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "LongLived");
     await device.up("go");
     device.get.socket.pause();
     flood(origin.socket);
@@ -190,8 +173,7 @@ describe("when the device disconnects", { concurrency: true }, () => {
       }
       await eventually("the edge lets go of the relay, which still does not read", () => heldTowards(relay) === 0);
       for (const socket of relay.server.connections) socket.resume();
-      await assertNothingLeft(edge, relay, device.guid);
-      device.reset();
+      await finish(edge, relay, device);
     });
   }
 
@@ -212,9 +194,7 @@ describe("when the device disconnects", { concurrency: true }, () => {
   });
 
   it("LongLived: a POST reset after bulk transfer in both directions ends the GET", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "LongLived").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "LongLived");
     const bulk = randomBytes(2_000_000);
     device.post.write(bulk);
     assertOctets(await origin.take(bulk.length), bulk);
@@ -223,14 +203,11 @@ describe("when the device disconnects", { concurrency: true }, () => {
     await device.talk(origin);
     device.post.reset();
     await assertCut(device);
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("KeepAlive: a POST connection reset between two requests is reopened [3.3.4.3, 3.3.4.5]", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "KeepAlive").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "KeepAlive");
     await device.talk(origin);
     device.post.reset();
     device.post = await device.open();
@@ -280,8 +257,7 @@ describe("when the relay disconnects", { concurrency: true }, () => {
         await assertRefused(device.post, "404 Not Found", "OriginClosed");
         await assertCame(device.get, size);
         await assertCut(device, tail);
-        await assertNothingLeft(edge, relay, device.guid);
-        device.reset();
+        await finish(edge, relay, device);
       }
     });
   }
@@ -297,14 +273,11 @@ describe("when the relay disconnects", { concurrency: true }, () => {
     await assertCut(device);
     origin.socket.resume();
     assertOctets(await origin.take(10), "on its way");
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("LongLived: a close after bulk transfer in both directions ends both requests", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "LongLived").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "LongLived");
     const bulk = randomBytes(2_000_000);
     device.post.write(bulk);
     assertOctets(await origin.take(bulk.length), bulk);
@@ -314,15 +287,12 @@ describe("when the relay disconnects", { concurrency: true }, () => {
     origin.socket.end("the last");
     await assertRefused(device.post, "404 Not Found", "OriginClosed");
     await assertCut(device, "the last");
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   for (const kind of KINDS) {
     it(`${kind}: a reset ends the virtual connection`, async () => {
-      const relay = edge.relay();
-      const device = await new Device(edge, relay, kind).establish();
-      const origin = await relay.next();
+      const { relay, device, origin } = await connect(edge, kind);
       await device.talk(origin);
       if (kind === "KeepAlive") await assertRead(edge, await device.sendGet());
       origin.reset();
@@ -330,8 +300,7 @@ describe("when the relay disconnects", { concurrency: true }, () => {
       else await assertRefused(device.get, "404 Not Found", "OriginReset");
       if (kind === "KeepAlive") await device.sendPost("late");
       await assertRefused(device.post, "404 Not Found", "OriginReset");
-      await assertNothingLeft(edge, relay, device.guid);
-      device.reset();
+      await finish(edge, relay, device);
     });
 
     it(`${kind}: a reset while the relay does not read ends the virtual connection`, async () => {
@@ -353,34 +322,27 @@ describe("when the relay disconnects", { concurrency: true }, () => {
         await assertCut(device);
         await device.post.closed();
       }
-      await assertNothingLeft(edge, relay, device.guid);
-      device.reset();
+      await finish(edge, relay, device);
     });
   }
 
   it("KeepAlive: a close ends a parked GET", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "KeepAlive").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "KeepAlive");
     await device.talk(origin);
     await assertRead(edge, await device.sendGet());
     origin.fin();
     await assertRefused(device.get, "404 Not Found", "OriginClosed");
     await assertRefused(await device.sendPost("late"), "404 Not Found", "OriginClosed");
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("KeepAlive: a close without a parked GET delivers the last octets first", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "KeepAlive").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "KeepAlive");
     const tail = randomBytes(100_000);
     origin.socket.end(tail);
     assertOctets(await device.down(tail.length), tail);
     await assertRefused(await device.sendGet(), "404 Not Found", "OriginClosed");
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("Polling: a close delivers the last octets first", async () => {

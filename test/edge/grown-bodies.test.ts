@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import { openTransport, type TransportName } from "../../src/device/index.ts";
-import type { BodyLimits } from "../../src/device/transports/body-limits.ts";
 import type { Transport } from "../../src/device/transports/transport.ts";
+import { type WayLimit, wayLimits } from "../../src/device/transports/way-limits.ts";
 import { ECHO_STRING, HELD_BODY, STREAMED_BODY } from "../../src/encapsulation/index.ts";
 import { PollingDevice } from "./polling-device.ts";
 import {
@@ -32,8 +32,11 @@ describe("bodies over 32768 octets", () => {
   });
   after(() => edge.close());
 
-  function connect(transport: TransportName, relay: TestRelay, bodyLimits?: BodyLimits): Transport {
-    return openTransport({ transport, relay: relay.name, edge: `http://127.0.0.1:${edge.port}`, bodyLimits });
+  const defaults = wayLimits(() => "here");
+
+  function connect(transport: TransportName, relay: TestRelay, bodies?: WayLimit): Transport {
+    const limits = bodies && { ...defaults, body: bodies };
+    return openTransport({ transport, relay: relay.name, edge: `http://127.0.0.1:${edge.port}`, wayLimits: limits });
   }
 
   for (const kind of ["keepalive", "polling"] as const) {

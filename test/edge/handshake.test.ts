@@ -10,8 +10,10 @@ import {
   assertOctets,
   assertRead,
   assertRefused,
+  connect,
   Device,
   ECHO,
+  finish,
   newGuid,
   startTestEdge,
   type TestEdge,
@@ -139,9 +141,7 @@ describe("handshakes", { concurrency: true }, () => {
   });
 
   it("LongLived: the relay's data is held until the device has sent data [3.2.5.2.2]", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "LongLived").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "LongLived");
     origin.write("early");
     const other = await new Device(edge, relay, "LongLived").establish();
     await other.talk(await relay.next());
@@ -159,8 +159,7 @@ describe("handshakes", { concurrency: true }, () => {
     (await relay.next()).fin();
     await device.get.closed();
     await assertRefused(device.post, "404 Not Found", "OriginClosed");
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("Polling: a probe, a handshake and exchanges succeed [3.6.5.1 to 3.6.5.3]", async () => {

@@ -1,8 +1,8 @@
 /** A device that makes each request of its KeepAlive virtual connection by hand, with headers chosen by the test. */
 import assert from "node:assert/strict";
-import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
 import { Connection, type ConnectionEvent, relayURL } from "../../src/sstp/index.ts";
+import type { InspectedEdge } from "../support/inspected-edge.ts";
 import { AUDIENCE } from "./issuer.ts";
 import { refusal, target } from "./operator.ts";
 import { newGuid } from "./support.ts";
@@ -14,7 +14,7 @@ export class ByHand {
   readonly engine: Connection;
   readonly #url: string;
 
-  constructor(edge: LocalEdge, deviceURL: string) {
+  constructor(edge: InspectedEdge, deviceURL: string) {
     this.#url = edge.url + target("KeepAlive", AUDIENCE, this.guid);
     this.engine = new Connection({ role: "client", outbound: true, localDeviceURLs: [deviceURL], now: 0 });
   }

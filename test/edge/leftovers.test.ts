@@ -10,9 +10,9 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { TRANSPORTS as ALL, CAPABILITIES, Device, type TransportName } from "../../src/device/index.ts";
 import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
+import type { InspectedEdge } from "../support/inspected-edge.ts";
 import { FULL } from "../support/long-form.ts";
 import { ed25519, type Issuer } from "./issuer.ts";
 import { startEdge, until } from "./mailbox/support.ts";
@@ -48,7 +48,7 @@ function left(state: string, name: string): string[] {
 
 describe("a virtual connection stores nothing", { timeout: 600_000 }, () => {
   let state: string;
-  let edge: LocalEdge;
+  let edge: InspectedEdge;
   let issuer: Issuer;
   const closing: (() => Promise<unknown>)[] = [];
   const aborting: AbortController[] = [];

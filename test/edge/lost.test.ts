@@ -3,7 +3,15 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Tunnel } from "../support/driven-worker.ts";
 import { PollingDevice } from "./polling-device.ts";
-import { assertNothingLeft, assertRead, assertRefused, Device, startDrivenEdge, type TestEdge } from "./support.ts";
+import {
+  assertNothingLeft,
+  assertRead,
+  assertRefused,
+  connect,
+  finish,
+  startDrivenEdge,
+  type TestEdge,
+} from "./support.ts";
 
 describe("when the object loses its memory", { concurrency: true }, () => {
   let edge: TestEdge;
@@ -19,27 +27,23 @@ describe("when the object loses its memory", { concurrency: true }, () => {
   }
 
   it("LongLived: both requests end, and the relay's socket is closed", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "LongLived").establish();
-    await device.talk(await relay.next());
+    const { relay, device, origin } = await connect(edge, "LongLived");
+    await device.talk(origin);
     await crash(device.guid);
     await device.get.closed();
     assert.equal(device.get.received.length, 0);
     await assertRefused(device.post, "404 Not Found", "ConnectionLost");
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("KeepAlive: the parked GET and later requests are refused", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "KeepAlive").establish();
-    await device.talk(await relay.next());
+    const { relay, device, origin } = await connect(edge, "KeepAlive");
+    await device.talk(origin);
     await assertRead(edge, await device.sendGet());
     await crash(device.guid);
     await assertRefused(device.get, "404 Not Found", "ConnectionLost");
     await assertRefused(await device.sendPost("late"), "404 Not Found", "ConnectionLost");
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("Polling: the next request is refused", async () => {

@@ -8,6 +8,7 @@ import {
   assertNothingLeft,
   assertOctets,
   assertRefused,
+  connect,
   Device,
   eventually,
   sink,
@@ -53,9 +54,7 @@ describe("data", () => {
   });
 
   it("LongLived: each small message arrives at once, even after the pump changes its mode", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "LongLived").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "LongLived");
     for (let turn = 0; turn < 20; turn++) {
       await device.talk(origin);
       const bulk = randomBytes(200_000);
@@ -69,9 +68,7 @@ describe("data", () => {
   });
 
   it("KeepAlive: 10,000 small writes of the relay keep their order among POSTs of the device", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "KeepAlive").establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "KeepAlive");
     const down = Buffer.concat(Array.from({ length: 10_000 }, (_, index) => Buffer.from(`${index} `)));
     const up = Buffer.concat(Array.from({ length: 300 }, (_, index) => Buffer.from(`${index}-`)));
     const writing = (async () => {

@@ -5,9 +5,10 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { TestContext } from "node:test";
 import { WebSocket } from "ws";
-import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
+import type { LocalEdgeOptions } from "../../src/cli/local-edge/local-edge.ts";
 import { Device, type DeviceOptions } from "../../src/device/index.ts";
 import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
+import { type InspectedEdge, startInspectedEdge } from "../support/inspected-edge.ts";
 import { AUDIENCE, type Claims, type Issuer, jwks } from "./issuer.ts";
 import { newGuid } from "./support.ts";
 
@@ -72,12 +73,16 @@ export async function startOperator(...issuers: readonly Issuer[]): Promise<Oper
   };
 }
 
-export function startAsking(options: Partial<LocalEdgeOptions>): Promise<LocalEdge> {
+export function startAsking(options: Partial<LocalEdgeOptions>): Promise<InspectedEdge> {
   const log = (level: string, line: string) => said.push(`${level} ${line}`);
-  return startLocalEdge({ port: 0, relayAllow: [], dev: "private", ...options, log });
+  return startInspectedEdge({ port: 0, relayAllow: [], dev: "private", ...options, log });
 }
 
-export async function deviceAt(t: TestContext, edge: LocalEdge, options: Partial<DeviceOptions>): Promise<Device> {
+export async function deviceAt(
+  t: TestContext,
+  edge: Pick<InspectedEdge, "url">,
+  options: Partial<DeviceOptions>,
+): Promise<Device> {
   const device = await Device.connect({ edge: edge.url, address: "alice/laptop", ...options });
   t.after(() => device.close());
   return device;
@@ -100,12 +105,20 @@ export function target(kind: "KeepAlive" | "LongLived" | "WebSocket", relay = AU
 }
 
 /** A KeepAlive POST with the echo string: the first request of a virtual connection. */
-export async function knockAt(edge: LocalEdge, path: string, headers: Record<string, string>): Promise<string> {
+export async function knockAt(
+  edge: Pick<InspectedEdge, "url">,
+  path: string,
+  headers: Record<string, string>,
+): Promise<string> {
   return refusal(await fetch(`${edge.url}${path}`, { method: "POST", body: ECHO_TEXT, headers }));
 }
 
 /** The reason why a WebSocket is refused, or "ok". */
-export function upgrade(edge: LocalEdge, path: string, headers: Record<string, string>): Promise<string> {
+export function upgrade(
+  edge: Pick<InspectedEdge, "url">,
+  path: string,
+  headers: Record<string, string>,
+): Promise<string> {
   const socket = new WebSocket(edge.url.replace("http", "ws") + path, { headers });
   return new Promise((resolve, reject) => {
     socket.on("open", () => {

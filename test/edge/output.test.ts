@@ -167,17 +167,18 @@ describe("a device that sends requests and does not read", () => {
   });
 });
 
+const OPEN = {
+  command: "Open",
+  sessionId: 1,
+  resourceURL: "m",
+  identityURL: "grooveIdentity://a",
+  deviceURL: "",
+} as const;
+
 it("acknowledgements that a device does not read are merged into one", async (t) => {
   const endpoint = endpointOf();
   t.after(() => endpoint.close());
-  const open = {
-    command: "Open",
-    sessionId: 1,
-    resourceURL: "m",
-    identityURL: "grooveIdentity://a",
-    deviceURL: "",
-  } as const;
-  for (const command of [CONNECT, open]) await endpoint.write(octetsOf(command));
+  for (const command of [CONNECT, OPEN]) await endpoint.write(octetsOf(command));
   drain(endpoint);
   // Some output lies untaken before them.
   await endpoint.write(asking(1, 3));
@@ -193,14 +194,7 @@ it("acknowledgements that a device does not read are merged into one", async (t)
 
 it("an oversized message whose session is closed in the same segment ends the connection unacknowledged", async () => {
   const endpoint = endpointOf();
-  const open = {
-    command: "Open",
-    sessionId: 1,
-    resourceURL: "m",
-    identityURL: "grooveIdentity://a",
-    deviceURL: "",
-  } as const;
-  for (const command of [CONNECT, open]) await endpoint.write(octetsOf(command));
+  for (const command of [CONNECT, OPEN]) await endpoint.write(octetsOf(command));
   drain(endpoint);
   await endpoint.write(octetsOf({ command: "Message", sessionId: 1, messageCount: 0, flags: 0x04, userRef: "long" }));
   const data = octetsOf({ command: "Data", sessionId: 1, data: new Uint8Array(2048) });

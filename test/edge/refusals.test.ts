@@ -11,8 +11,10 @@ import {
   assertOctets,
   assertRead,
   assertRefused,
+  connect,
   Device,
   ECHO,
+  finish,
   LONG,
   newGuid,
   RELAY_NAME,
@@ -136,9 +138,8 @@ describe("refusals", { concurrency: true }, () => {
     });
 
     it(`${kind}: a second concurrent GET ends the virtual connection`, async () => {
-      const relay = edge.relay();
-      const device = await new Device(edge, relay, kind).establish();
-      await device.talk(await relay.next());
+      const { relay, device, origin } = await connect(edge, kind);
+      await device.talk(origin);
       if (kind === "KeepAlive") await assertRead(edge, await device.sendGet());
       const second = await device.sendGet(device.target, await device.open());
       // The order in which two KeepAlive GETs reach the virtual connection is not defined.
@@ -150,8 +151,7 @@ describe("refusals", { concurrency: true }, () => {
       } else {
         await assertRefused(other, "400 Bad Request", "SecondGet");
       }
-      await assertNothingLeft(edge, relay, device.guid);
-      device.reset();
+      await finish(edge, relay, device);
       second.reset();
     });
 
@@ -196,8 +196,7 @@ describe("refusals", { concurrency: true }, () => {
       await device.sendPost("GroovePing: 2.0,Ping\r\n");
       await assertRefused(device.post, "400 Bad Request", "BadEcho");
       await assertRefused(device.get, "400 Bad Request", "BadEcho");
-      await assertNothingLeft(edge, relay, device.guid);
-      device.reset();
+      await finish(edge, relay, device);
       // Without a GET the GUID is unknown, and a POST that cannot start it is told so.
       const stranger = new Device(edge, relay, kind);
       await assertRefused(await stranger.sendPost("data"), "404 Not Found", "UnknownConnection");
@@ -207,15 +206,13 @@ describe("refusals", { concurrency: true }, () => {
   }
 
   it("LongLived: a second POST ends the virtual connection", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "LongLived").establish();
-    await device.talk(await relay.next());
+    const { relay, device, origin } = await connect(edge, "LongLived");
+    await device.talk(origin);
     const second = await device.sendPost(ECHO, { on: await device.open() });
     await assertRefused(second, "400 Bad Request", "SecondPost");
     await assertRefused(device.post, "400 Bad Request", "SecondPost");
     await assertCut(device);
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
     second.reset();
   });
 
@@ -232,8 +229,7 @@ describe("refusals", { concurrency: true }, () => {
     await assertRefused(second, "400 Bad Request", "SecondPost");
     await assertRefused(outstanding, "400 Bad Request", "SecondPost");
     for (const socket of relay.server.connections) socket.resume();
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
     second.reset();
   });
 
@@ -243,8 +239,7 @@ describe("refusals", { concurrency: true }, () => {
     await device.sendPost(`${ECHO}data`);
     await assertRefused(device.post, "400 Bad Request", "DataBeforeEstablished");
     await assertRefused(await device.sendGet(), "400 Bad Request", "DataBeforeEstablished");
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
   });
 
   it("KeepAlive: data before 'Established' ends the virtual connection", async () => {
@@ -252,8 +247,7 @@ describe("refusals", { concurrency: true }, () => {
     const device = new Device(edge, relay, "KeepAlive");
     assertEmpty(await (await device.sendPost(ECHO)).response());
     await assertRefused(await device.sendPost("data"), "400 Bad Request", "DataBeforeEstablished");
-    await assertNothingLeft(edge, relay, device.guid);
-    device.reset();
+    await finish(edge, relay, device);
     // The echo string and data in one body are not a handshake either.
     const other = new Device(edge, relay, "KeepAlive");
     await other.sendGet();
@@ -288,9 +282,7 @@ describe("refusals", { concurrency: true }, () => {
   });
 
   it("LongLived: exceeding ContentLength upwards ends the virtual connection [3.2.5.2.2]", async () => {
-    const relay = edge.relay();
-    const device = await new Device(edge, relay, "LongLived", 1000).establish();
-    const origin = await relay.next();
+    const { relay, device, origin } = await connect(edge, "LongLived", 1000);
     await device.up(Buffer.alloc(1000 - ECHO.length, 1));
     await origin.take(1000 - ECHO.length);
     await device.up("2");
@@ -343,9 +335,7 @@ describe("refusals", { concurrency: true }, () => {
     ["that would be passed by a large write", 900, 300_000],
   ] as const) {
     it(`LongLived: a downward limit ${how} closes, and the device can open a new connection [3.2.4.2]`, async () => {
-      const relay = edge.relay();
-      const device = await new Device(edge, relay, "LongLived", 1000).establish();
-      const origin = await relay.next();
+      const { relay, device, origin } = await connect(edge, "LongLived", 1000);
       await device.up("go");
       origin.write(Buffer.alloc(first, 1));
       assertOctets(await device.down(first), Buffer.alloc(first, 1));

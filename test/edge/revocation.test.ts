@@ -3,12 +3,19 @@
  * connected ones. The edge's clock is set ahead, and the operator's server is slow.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it, type TestContext } from "node:test";
+import { after, afterEach, before, beforeEach, describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CONNECTED_AGE, CONNECTING_AGE, STALE } from "../../src/auth/limits.ts";
-import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
-import type { Device, DeviceOptions } from "../../src/device/index.ts";
+import {
+  type Device,
+  type DeviceOptions,
+  type DeviceStream,
+  MemoryKeyring,
+  publicKeyOf,
+} from "../../src/device/index.ts";
 import { REST_AFTER } from "../../src/edge/tunnel/limits.ts";
+import type { InspectedEdge } from "../support/inspected-edge.ts";
+import { objectOf } from "../support/objects.ts";
 import { drivenWorker } from "../support/worker.ts";
 import { AUDIENCE, ed25519 } from "./issuer.ts";
 import { ByHand } from "./keepalive-by-hand.ts";
@@ -31,7 +38,7 @@ const second = await ed25519("second");
 const code = await drivenWorker();
 
 let operator: Operator;
-let edge: LocalEdge;
+let edge: InspectedEdge;
 
 /** An edge at the common clock that has fetched nothing yet. */
 async function start(): Promise<void> {
@@ -144,6 +151,70 @@ for (const [what, end, reason] of ENDS) {
     });
   });
 
+  describe(`a stream of a device with a token ${what}`, () => {
+    beforeEach(start);
+    afterEach(stop);
+
+    // Requests with a revoked token are refused before they reach the virtual connection.
+    const cases = [
+      ["that device", "websocket"],
+      ["the other device", "websocket"],
+      ...(reason === "TokenRevoked"
+        ? (["longlived", "keepalive", "polling"] as const).map((transport) => ["that device", transport] as const)
+        : []),
+    ] as const;
+    for (const [writer, transport] of cases) {
+      it(`carries nothing a minute later when ${writer} writes by ${transport}, and is reset at both ends`, async (t) => {
+        const name = `${writer.replaceAll(" ", "-")}-${transport}`;
+        const [mine, theirs] = [`mine/${name}`, `theirs/${name}`];
+        const [own, others] = [new MemoryKeyring(), new MemoryKeyring()];
+        others.accept(mine, publicKeyOf(own.secretKey));
+        const streaming = { transport, receive: "streams" } as const;
+        const scope = "connect receive send:* stream:*";
+        const serving = await device(t, {
+          ...streaming,
+          transport: "websocket",
+          address: theirs,
+          keyring: others,
+          token: await issued(second, { address: theirs, scope }),
+        });
+        const served = Promise.withResolvers<DeviceStream>();
+        serving.serve("wait", (stream) => {
+          stream.accept();
+          served.resolve(stream);
+        });
+        const token = await issued(first, { address: mine, scope, jti: `stream of ${name}` });
+        const dialing = await device(t, { ...streaming, address: mine, keyring: own, token: () => token });
+        const here = await dialing.dial(theirs, "wait");
+        const there = await served.promise;
+        const [one, other] = writer === "that device" ? [here, there] : [there, here];
+        const reading = other.readable.getReader().read();
+        reading.catch(() => undefined);
+        operator.slow(100);
+        end(`stream of ${name}`);
+        await clock(CONNECTED_AGE + 2000);
+        one.writable
+          .getWriter()
+          .write(Buffer.from("too late"))
+          .catch(() => undefined);
+        await assert.rejects(here.closed, (error: Error) => {
+          assert.match(error.message, new RegExp(`\\[${reason}\\]$`));
+          return true;
+        });
+        await assert.rejects(there.closed, { code: "StreamReset", reason: "TokenEnded" });
+        await assert.rejects(dialing.dial(theirs, "wait"), { code: "TokenRefused" });
+        const got = await Promise.race([
+          reading.then(
+            ({ value }) => value,
+            () => undefined,
+          ),
+          sleep(1000),
+        ]);
+        assert.equal(got, undefined);
+      });
+    }
+  });
+
   describe(`a device whose provider has another token than the one ${what}`, () => {
     before(start);
     after(stop);
@@ -200,6 +271,124 @@ for (const [what, end, reason] of ENDS) {
     });
   });
 }
+
+describe("an idle stream of a device whose token was revoked", () => {
+  beforeEach(start);
+  afterEach(stop);
+
+  interface DrivenTunnel {
+    alarmIn(): Promise<number>;
+    letPass(milliseconds: number): Promise<void>;
+  }
+
+  for (const transport of ["websocket", "longlived"] as const) {
+    it(`is reset at both ends within a minute, though its Tunnel hibernates, over ${transport}`, async (t) => {
+      const [mine, theirs] = [`mine/${transport}`, `theirs/${transport}`];
+      const [own, others] = [new MemoryKeyring(), new MemoryKeyring()];
+      others.accept(mine, publicKeyOf(own.secretKey));
+      const scope = "connect receive send:* stream:*";
+      const jti = `idle ${transport}`;
+      const serving = await device(t, {
+        transport: "websocket",
+        receive: "streams",
+        address: theirs,
+        keyring: others,
+        token: await issued(second, { address: theirs, scope }),
+      });
+      const served = Promise.withResolvers<DeviceStream>();
+      serving.serve("wait", (stream) => {
+        stream.accept();
+        served.resolve(stream);
+      });
+      const token = await issued(first, { address: mine, scope, jti });
+      const dialing = await device(t, { transport, receive: "streams", address: mine, keyring: own, token });
+      const here = await dialing.dial(theirs, "wait");
+      const there = await served.promise;
+      const { consumer: name = "" } = await (await mailboxOf(edge, url(mine))).status();
+      await edge.miniflare.unsafeEvictDurableObject("grooveway", "Tunnel", { name });
+      operator.revoke(jti);
+      const tunnel = await objectOf<DrivenTunnel>(edge.miniflare, "TUNNEL", name);
+      assert.ok((await tunnel.alarmIn()) <= CONNECTED_AGE, "nothing wakes it in time");
+      await tunnel.letPass(CONNECTED_AGE);
+      await assert.rejects(here.closed, { code: "TokenRefused" });
+      await assert.rejects(there.closed, { code: "StreamReset", reason: "TokenEnded" });
+      await clock(0);
+    });
+  }
+
+  it("costs no alarm for a device without streams", async (t) => {
+    const token = await issued(first, { address: "alone/x", scope: "connect receive" });
+    await device(t, { transport: "websocket", receive: "streams", address: "alone/x", token });
+    const { consumer: name = "" } = await (await mailboxOf(edge, url("alone/x"))).status();
+    await sleep(2 * REST_AFTER);
+    const tunnel = await objectOf<DrivenTunnel>(edge.miniflare, "TUNNEL", name);
+    assert.equal(await tunnel.alarmIn(), Number.POSITIVE_INFINITY);
+  });
+});
+
+describe("a stream that was dialed by the identity of a device whose token was revoked", () => {
+  before(start);
+  after(stop);
+
+  it("is reset at both ends", { timeout: 300_000 }, async (t) => {
+    const [own, others] = [new MemoryKeyring(), new MemoryKeyring()];
+    others.accept("mine/y", publicKeyOf(own.secretKey));
+    const streaming = { transport: "websocket", receive: "streams" } as const;
+    const scope = "connect receive send:* stream:*";
+    const address = "office/desk";
+    const exposed = await issued(first, { address: "office/*", scope, jti: "office" });
+    const serving = await device(t, { ...streaming, address, keyring: others, token: exposed });
+    const served = Promise.withResolvers<DeviceStream>();
+    serving.serve("wait", (stream) => {
+      stream.accept();
+      served.resolve(stream);
+    });
+    const token = await issued(second, { address: "mine/y", scope });
+    const dialing = await device(t, { ...streaming, address: "mine/y", keyring: own, token });
+    const here = await dialing.dial("office", "wait");
+    const there = await served.promise;
+    operator.revoke("office");
+    await clock(CONNECTED_AGE + 2000);
+    const writer = here.writable.getWriter();
+    writer.write(Buffer.from("too late")).catch(() => undefined);
+    await assert.rejects(here.closed, { code: "StreamReset", reason: "TokenEnded" });
+    await assert.rejects(there.closed, { code: "TokenRefused" });
+    await clock(0);
+  });
+});
+
+describe("a stream of a device whose token has expired, and which has another", () => {
+  before(start);
+  after(stop);
+
+  it("goes on", { timeout: 300_000 }, async (t) => {
+    const [own, others] = [new MemoryKeyring(), new MemoryKeyring()];
+    others.accept("mine/x", publicKeyOf(own.secretKey));
+    const streaming = { transport: "websocket", receive: "streams" } as const;
+    const scope = "connect receive send:* stream:*";
+    const address = "theirs/x";
+    const exp = Math.floor(Date.now() / 1000) + 600;
+    const serving = await device(t, {
+      ...streaming,
+      address,
+      keyring: others,
+      token: await issued(second, { address, scope }),
+    });
+    serving.serve("echo", (stream) => stream.readable.pipeTo(stream.writable));
+    let token = await issued(first, { address: "mine/x", scope, exp });
+    const reconnects: string[] = [];
+    const onReconnect = (error: Error) => reconnects.push(error.message);
+    const dialing = await device(t, { ...streaming, address: "mine/x", keyring: own, token: () => token, onReconnect });
+    const stream = await dialing.dial(address, "echo");
+    const [writer, reader] = [stream.writable.getWriter(), stream.readable.getReader()];
+    token = await issued(first, { address: "mine/x", scope, exp: exp + 3600 });
+    await clock(700_000);
+    await writer.write(Buffer.from("still there"));
+    assert.equal(Buffer.from((await reader.read()).value ?? []).toString(), "still there");
+    assert.match(reconnects.join(), /\[TokenExpired\]/);
+    await clock(0);
+  });
+});
 
 describe("a virtual connection with a renewed token", () => {
   before(start);

@@ -10,19 +10,22 @@ import { listen, RawSocket, type TestServer } from "../support/sockets.ts";
 
 const u8 = (value: number) => Buffer.from([value]);
 
-function u16(value: number): Buffer {
+/** Two octets, the least significant first. */
+export function u16(value: number): Buffer {
   const octets = Buffer.alloc(2);
   octets.writeUInt16LE(value);
   return octets;
 }
 
-function u32(value: number): Buffer {
+/** Four octets, the least significant first. */
+export function u32(value: number): Buffer {
   const octets = Buffer.alloc(4);
   octets.writeUInt32LE(value);
   return octets;
 }
 
-const z = (text: string) => Buffer.from(`${text}\0`, "latin1");
+/** A string with its terminating null. */
+export const z = (text: string) => Buffer.from(`${text}\0`, "latin1");
 
 /** CommandId, CommandLength, fields [2.2]. */
 export function command(id: number, ...fields: Buffer[]): Buffer {

@@ -7,11 +7,14 @@ import { createHash, type Hash, randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import type { Tunnel } from "../../src/edge/tunnel/tunnel.ts";
 import { ECHO_TEXT, STATUS_PAIRS } from "../../src/encapsulation/index.ts";
+import { type InspectedEdge, startInspectedEdge } from "../support/inspected-edge.ts";
 import { excerpt, listen, PATIENCE, RawSocket, type TestServer } from "../support/sockets.ts";
+import { until as eventually } from "../support/watch.ts";
 import { startWorker } from "../support/worker.ts";
+
+export { eventually };
 
 export const ECHO = ECHO_TEXT;
 /** The ConnectionContentLength used by the products [MS-GRVHENC 3.1]. */
@@ -63,7 +66,7 @@ export class TestRelay {
 
 export interface TestEdge {
   readonly port: number;
-  readonly edge: LocalEdge;
+  readonly edge: InspectedEdge;
   /** A relay that no other test uses. */
   relay(): TestRelay;
   /** An allowed relay at whose port nothing listens. */
@@ -98,7 +101,7 @@ export async function startTestEdge(relays: number, also: readonly string[] = []
   // On 127.0.0.1 another test may take the port before this one dials it.
   const closedRelay = `127.0.0.77:${closed.port}`;
   const log: string[] = [];
-  const edge = await startLocalEdge({
+  const edge = await startInspectedEdge({
     port: 0,
     relayAllow: [...also, closedRelay, ...all.map(({ name }) => name)],
     dev: "private open",
@@ -159,7 +162,16 @@ export async function startDrivenEdge(relays: number): Promise<TestEdge> {
   return {
     port,
     open: devices.open,
-    edge: { url: url.origin.replace("127.0.0.1", "localhost"), names: [], relayNames: [], miniflare, close },
+    edge: {
+      url: url.origin.replace("127.0.0.1", "localhost"),
+      names: [],
+      relayNames: [],
+      miniflare,
+      failed: new Promise(() => undefined),
+      renew: () => Promise.reject(new Error("the driven edge has no certificate")),
+      rest: close,
+      close,
+    },
     closedRelay: "",
     relay: () => unused.pop() ?? assert.fail("the file needs more relays"),
     close,
@@ -330,6 +342,23 @@ export class Device {
   }
 }
 
+/** A device that has shaken hands through a relay of its own, and the connection that came there. */
+export async function connect(
+  edge: TestEdge,
+  kind: Kind,
+  contentLength?: number,
+): Promise<{ readonly relay: TestRelay; readonly device: Device; readonly origin: RawSocket }> {
+  const relay = edge.relay();
+  const device = await new Device(edge, relay, kind, contentLength).establish();
+  return { relay, device, origin: await relay.next() };
+}
+
+/** Asserts that nothing is left of a device whose virtual connection has ended, and closes its sockets. */
+export async function finish(edge: TestEdge, relay: TestRelay, device: Device): Promise<void> {
+  await assertNothingLeft(edge, relay, device.guid);
+  device.reset();
+}
+
 type Answer = Awaited<ReturnType<RawSocket["response"]>>;
 
 /** An empty 200, which answers each KeepAlive POST [MS-GRVHENC 2.2.3.4]. */
@@ -396,19 +425,6 @@ export async function tunnelStatus(
   const stub = tunnels.getByName(guid) as unknown as Pick<Tunnel, "status">;
   const { live, ended } = await stub.status();
   return { live, ended };
-}
-
-/** Polls for a condition that no event reports. */
-export async function eventually(
-  what: string,
-  holds: () => boolean | Promise<boolean>,
-  patience = PATIENCE,
-): Promise<void> {
-  const deadline = Date.now() + patience;
-  for (let pause = 10; !(await holds()); pause = Math.min(pause * 1.5, 250)) {
-    assert(Date.now() < deadline, `timed out: ${what}`);
-    await sleep(pause);
-  }
 }
 
 /** Waits until the edge has read everything a device has written: a reset would discard the rest. */

@@ -7,6 +7,7 @@ import {
   arriveGet,
   arrivePost,
   bodyQuery,
+  type ClientOptions,
   type ClientOutput,
   confirmationOf,
   confirmedBody,
@@ -23,9 +24,12 @@ import {
   offeredBody,
   openVirtualConnection,
   PollingClient,
+  parsePoll,
   parsePollResponse,
   pollRoom,
   receive,
+  receivePoll,
+  respond,
   respondRoom,
   room,
   SLOW_BODY,
@@ -34,8 +38,8 @@ import {
   sizeAfter,
   sizeRefused,
 } from "../../src/encapsulation/index.ts";
-import { exchangePost, formatResponse } from "./raw-server.ts";
-import { DATE, GUID, join, octets, randomFrom, target, text, World } from "./support.ts";
+import { exchangePost, formatRefusal, formatResponse } from "./raw-server.ts";
+import { DATE, GUID, join, octets, randomFrom, target, text, World, type WorldOptions } from "./support.ts";
 
 const OPTIONS = { serverHost: "server.domain.net", guid: GUID };
 
@@ -280,9 +284,12 @@ test("KeepAlive: a POST that broke off goes on where it did, and ends if it come
 // Polling
 
 /** A Polling client and a server that have agreed on bodies of 1 MiB. */
-function grownPolling(): World {
-  const client = new PollingClient({ ...OPTIONS, bodyLimit: STREAMED_BODY });
-  const world = new World({ client, random: randomFrom(1) });
+function grownPolling({
+  parameters,
+  awaitedSince,
+}: Pick<WorldOptions, "parameters"> & Pick<ClientOptions, "awaitedSince"> = {}): World {
+  const client = new PollingClient({ ...OPTIONS, bodyLimit: STREAMED_BODY, awaitedSince });
+  const world = new World({ client, random: randomFrom(1), ...(parameters !== undefined && { parameters }) });
   world.start();
   world.sendUp(octets("Connect"));
   world.run();
@@ -329,6 +336,81 @@ test("Polling: data that finds an exchange under way goes in a second one, whose
   );
   // Both are busy.
   assert.deepEqual(client.send(octets("later"), 0), []);
+  client.close();
+});
+
+test("Polling: a refusal of the second exchange ends the connection after the response of the first", () => {
+  const { client, polling } = grownPolling();
+  assert(polling !== undefined);
+  const [first] = client.expire(client.deadline).flatMap((output) => (output.type === "write" ? [output] : []));
+  client.send(octets("at once"), 0);
+  const parsed = parsePoll(first?.octets.at(-1) ?? new Uint8Array(0));
+  assert(parsed.type === "poll");
+  assert.equal(receivePoll(polling, parsed.poll, 0).type, "data");
+  const answered = respond(polling, [octets("last words")], { minimum: 1, maximum: 1, repetitions: 1 }, 0);
+  assert(answered.type === "body");
+  // Each has a TCP connection of its own, so the second may be there first.
+  const refused = client.feed("secondPost", formatRefusal("UnknownConnection", DATE), 0);
+  assert.deepEqual(refused, [{ type: "close", session: "secondPost" }]);
+  assert.deepEqual(client.send(octets("later"), 0), []);
+  const head = formatResponse({ status: 200, now: DATE, contentLength: answered.body.length });
+  const outputs = client.feed("post", join([head, answered.body]), 0);
+  assert.deepEqual(
+    outputs.map((output) => (output.type === "data" ? text([output.data]) : output.type)),
+    ["last words", "close", "lost"],
+  );
+  const lost = outputs.at(-1);
+  assert.equal(lost?.type === "lost" && lost.code, "UnknownConnection");
+  assert.equal(client.deadline, Number.POSITIVE_INFINITY);
+});
+
+test("Polling: a refusal of the second exchange counts also if the first is refused, or not answered at all", () => {
+  for (const isSilent of [false, true]) {
+    const { client } = grownPolling();
+    client.expire(client.deadline);
+    client.send(octets("at once"), 0);
+    client.feed("secondPost", formatRefusal("UnknownConnection", DATE), 0);
+    const outputs: ClientOutput[] = isSilent ? [] : client.feed("post", formatRefusal("UnknownConnection", DATE), 0);
+    while (isSilent && client.deadline < Number.POSITIVE_INFINITY) outputs.push(...client.expire(client.deadline));
+    assert.equal(outputs.at(-1)?.type, "lost");
+  }
+});
+
+test("Polling: our edge is polled ten times a second for three seconds after data, and then at its intervals", () => {
+  const world = grownPolling({ parameters: { minimum: 1, maximum: 30, repetitions: 10 } });
+  const { client } = world;
+  world.sendUp(octets("question"));
+  world.run();
+  const from = world.now;
+  const polls: number[] = [];
+  world.run(() => polls.push(client.deadline - from) < 32);
+  const eager = Array.from({ length: 30 }, (_, n) => 100 * (n + 1));
+  assert.deepEqual(polls, [...eager, 4000, 5000]);
+  client.close();
+});
+
+test("Polling: while a program waits for data, our edge is polled every second, and less often after a long pause", () => {
+  let since: number | undefined;
+  const world = grownPolling({ parameters: { minimum: 1, maximum: 30, repetitions: 1 }, awaitedSince: () => since });
+  const { client } = world;
+  world.sendUp(octets("question"));
+  world.run();
+  /** Seconds between the first two polls that come at least so many seconds after the question. */
+  const pausesAfter = (...seconds: readonly number[]) => {
+    const from = world.now;
+    const polls: number[] = [];
+    world.run(() => polls.push((client.deadline - from) / 1000) > 0 && (polls.at(-1) ?? 0) < Math.max(...seconds) + 60);
+    return seconds.map((after) => {
+      const at = polls.findIndex((poll) => poll >= after);
+      return Math.round((polls[at + 1] ?? 0) - (polls[at] ?? 0));
+    });
+  };
+  since = world.now;
+  assert.deepEqual(pausesAfter(10, 290, 900, 15_000), [1, 1, 3, 30]);
+  since = undefined;
+  world.sendUp(octets("question"));
+  world.run();
+  assert.deepEqual(pausesAfter(10, 290), [8, 30]);
   client.close();
 });
 

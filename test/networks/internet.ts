@@ -167,7 +167,8 @@ export class Network {
   /** The addresses that the site finds for edge and relay; without any it has to leave names to its proxy. */
   names(...addresses: readonly string[]): void {
     const lines = addresses.map((address) => `${address} edge.test relay.test\n`);
-    this.site.setting("hosts", `127.0.0.1 localhost\n${this.inside.ipv4} router.test\n${lines.join("")}`);
+    const always = `127.0.0.1 localhost\n${this.address.ipv4} site.test\n${this.inside.ipv4} router.test\n`;
+    this.site.setting("hosts", always + lines.join(""));
   }
 
   /** Lets packets out: to some TCP ports, or any. What is not let out disappears. */

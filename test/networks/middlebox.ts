@@ -49,6 +49,16 @@ function forward(incoming: IncomingMessage, response: ServerResponse): void {
   incoming.pipe(outgoing);
 }
 
+function pathOf({ url = "" }: IncomingMessage): string {
+  return new URL(url, "http://edge.test").pathname;
+}
+
+/** Answers with the page of a filter. */
+function forbid(incoming: IncomingMessage, response: ServerResponse): void {
+  incoming.resume();
+  response.writeHead(403, { "Content-Type": "text/html" }).end("<title>Access denied</title>");
+}
+
 /** Copies both ways until either side ends. */
 function join(client: Socket, server: Socket): void {
   for (const [from, to] of [
@@ -66,13 +76,16 @@ function httpBox(): void {
   const server = createServer((incoming, response) => {
     // It takes the body, and does nothing with it: neither an answer nor an error comes.
     if (kind === "hold-post" && incoming.method === "POST") incoming.resume();
+    else if (kind === "only-root" && pathOf(incoming) !== "/") forbid(incoming, response);
     else forward(incoming, response);
   });
   // As nginx: longer than Node's 5 s.
   server.keepAliveTimeout = 75_000;
   server.on("upgrade", (incoming, client: Socket) => {
     client.on("error", () => client.destroy());
-    if (kind === "redirect-upgrade") {
+    if (kind === "only-root") {
+      client.end("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+    } else if (kind === "redirect-upgrade") {
       client.end("HTTP/1.1 302 Found\r\nLocation: http://proxy.test/denied\r\nContent-Length: 0\r\n\r\n");
     } else if (kind === "page-for-upgrade") {
       const page = "<title>Access denied</title>";
@@ -190,6 +203,7 @@ switch (kind) {
   case "redirect-upgrade":
   case "page-for-upgrade":
   case "hold-post":
+  case "only-root":
   case "strip-headers":
   case "add-headers":
     httpBox();

@@ -14,6 +14,7 @@ export const NEEDS = {
   tinyproxy: { program: "/usr/bin/tinyproxy", package: "tinyproxy" },
   dante: { program: "/usr/sbin/danted", package: "dante-server" },
   microsocks: { program: "/usr/bin/microsocks", package: "microsocks" },
+  varnish: { program: "/usr/sbin/varnishd", package: "varnish" },
   nginx: { program: "/usr/sbin/nginx", package: "nginx-light" },
   socat: { program: "/usr/bin/socat", package: "socat" },
   tayga: { program: "/usr/sbin/tayga", package: "tayga" },
@@ -25,14 +26,20 @@ export const EXTENT = process.env.GROOVEWAY_NETWORKS ?? "";
 
 const whyNowhere = whyNoNamespaces();
 
+/** Why what needs these and network namespaces is impossible here; false if it is possible. */
+export function whyImpossible(needs: readonly Need[]): string | false {
+  if (whyNowhere !== undefined) return `SKIPPED: ${whyNowhere}`;
+  const missing = needs.filter(({ program }) => !existsSync(program));
+  return missing.length > 0 && `SKIPPED: apt-get install ${missing.map((need) => need.package).join(" ")}`;
+}
+
 /**
  * Why a network cannot be made here, or is not to be made now; false if neither.
  *
  * @param isQuick whether it is made with every `npm test`
  */
 export function whyNot(needs: readonly Need[], isQuick: boolean): string | false {
-  if (whyNowhere !== undefined) return `SKIPPED: ${whyNowhere}`;
-  const missing = needs.filter(({ program }) => !existsSync(program));
-  if (missing.length > 0) return `SKIPPED: apt-get install ${missing.map((need) => need.package).join(" ")}`;
+  const impossible = whyImpossible(needs);
+  if (impossible !== false) return impossible;
   return EXTENT === "" && !isQuick ? "SKIPPED: set GROOVEWAY_NETWORKS=1" : false;
 }

@@ -88,6 +88,17 @@ const PLAIN = "http://edge.test/health";
 /** What listens there says nothing to HTTP, but it accepts the connection. */
 const RELAY = "http://relay.test:2492/";
 
+/** What comes of TLS whose certificate nobody trusts. */
+const DISTRUSTED = {
+  stopped: {
+    websocket: "CertificateRefused",
+    longlived: "CertificateRefused",
+    keepalive: "CertificateRefused",
+    polling: "CertificateRefused",
+  },
+  described: { websocket: "inspected", longlived: "inspected", keepalive: "inspected", polling: "inspected" },
+} as const;
+
 /** An address from which nothing comes back. */
 const SWALLOWED = "10.230.0.1";
 
@@ -196,13 +207,7 @@ export const NETWORKS: readonly Row[] = [
     control: [ask(PLAIN, 200), ask(EDGE, "distrusted")],
     scheme: "https",
     works: [],
-    stopped: {
-      websocket: "CertificateRefused",
-      longlived: "CertificateRefused",
-      keepalive: "CertificateRefused",
-      polling: "CertificateRefused",
-    },
-    described: { websocket: "inspected", longlived: "inspected", keepalive: "inspected", polling: "inspected" },
+    ...DISTRUSTED,
   },
   {
     name: "a redirect in answer to an Upgrade",
@@ -220,6 +225,14 @@ export const NETWORKS: readonly Row[] = [
     scheme: "http",
     works: ["longlived", "keepalive"],
     stopped: { websocket: "NotAnEdge" },
+  },
+  {
+    name: "only the path / is allowed",
+    build: (net) => scripted(net, "only-root"),
+    control: [ask("http://edge.test/", 200), ask(PLAIN, 403)],
+    scheme: "http",
+    works: ["polling"],
+    stopped: { websocket: "NotAnEdge", longlived: "NotAnEdge", keepalive: "NotAnEdge" },
   },
   {
     name: "GET goes through, POST is held",
@@ -309,13 +322,7 @@ tcp flags & (syn|ack) == syn ip saddr . tcp sport . ip daddr . tcp dport != @see
     control: [ask(EDGE, "distrusted"), ask(EDGE, 200, "--cacert", "inspector.pem")],
     scheme: "https",
     works: [],
-    stopped: {
-      websocket: "CertificateRefused",
-      longlived: "CertificateRefused",
-      keepalive: "CertificateRefused",
-      polling: "CertificateRefused",
-    },
-    described: { websocket: "inspected", longlived: "inspected", keepalive: "inspected", polling: "inspected" },
+    ...DISTRUSTED,
   },
   {
     name: "nginx as it is",

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { test } from "node:test";
-import { freePort } from "../../src/cli/local-edge/workerd-socket.ts";
+import { freePort } from "../../src/cli/local-edge/listening-address.ts";
 import { Device } from "../../src/device/index.ts";
 import { type Child, startChild } from "../support/child.ts";
 import { pattern, random, soon } from "../support/watch.ts";

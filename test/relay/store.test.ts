@@ -15,6 +15,16 @@ import { folderFor } from "./support.ts";
 const BOB = "grooveDevice://bob/pc";
 const CAROL = "grooveIdentity://carol";
 
+/** An edge that vouches for its devices. */
+const EDGE = "grooveDNS://edge.example.com";
+
+let ids = 0;
+/** The id of another message of a device of that edge, as the relay writes it. */
+function idOf(who: string): string {
+  ids += 1;
+  return `${ids}@${who}@edge.example.com`;
+}
+
 function envelope(changes: Partial<Omit<Envelope, "fields">> & { userRef?: string } = {}): Envelope {
   const { userRef = "", ...rest } = changes;
   return {
@@ -560,6 +570,134 @@ describe("queues of made-up peers", () => {
     const { peer: another } = toPeer(1);
     store.remove(store.after(another, 0, 10));
     assert.equal(put(store, "x", toPeer(60)), "stored", "when a queue is empty, another may begin");
+    store.close();
+  });
+
+  test("are shared by those for whom an edge vouches, so that one of them does not take them from all", (t) => {
+    const file = join(folderFor(t), "store.db");
+    const quota = { octets: 1_000_000, messages: 1000, share: 0.5 };
+    let store = new Store(file, quota, 100);
+    const from = (who: string, n: number) => ({ ...toPeer(n, EDGE), userRef: idOf(who) });
+    const outcomes = Array.from({ length: 200 }, (_, n) => put(store, "x", from("mallory/pc", n)));
+    assert.equal(outcomes.filter((outcome) => outcome === "stored").length, 25, "half of what the edge may have");
+    store.close();
+    store = new Store(file, quota, 100);
+    assert.equal(put(store, "x", from("mallory/phone", 60)), "quota", "across a restart, and by any device");
+    assert.equal(put(store, "x", from("alice/pc", 60)), "stored");
+    assert.equal(put(store, "x", toPeer(61, "grooveDevice://bob/pc")), "stored", "a device of the relay's own");
+    // An edge that makes up senders has no more than it may have alone.
+    const made = Array.from({ length: 100 }, (_, n) => put(store, "x", from(`made-up-${n}`, 1000 + n)));
+    assert.ok(made.filter((outcome) => outcome === "stored").length <= 25);
+    assert.equal(put(store, "x", toPeer(62, "grooveDevice://bob/pc")), "stored");
+    for (let n = 0; n < 25; n += 1) store.remove(store.after(toPeer(n).peer, 0, 10));
+    assert.equal(put(store, "x", from("mallory/pc", 60)), "stored", "when they are taken");
+    store.close();
+  });
+});
+
+describe("those for whom an edge vouches", () => {
+  const from = (who: string) => ({ source: EDGE, userRef: idOf(who) });
+
+  test("share what the edge may have in a queue, and what one of them has does not keep the others out", (t) => {
+    const file = join(folderFor(t), "store.db");
+    const quota = { share: 0.5, octets: 1_000_000, messages: 64 };
+    let store = new Store(file, quota);
+    const fill = (who: string) => {
+      let stored = 0;
+      while (put(store, "", from(who)) === "stored") stored += 1;
+      return stored;
+    };
+    assert.deepEqual([fill("mallory/1"), fill("mallory/2")], [16, 0]);
+    assert.ok(store.isAtMark(BOB, `${EDGE} mallory`) && !store.isAtMark(BOB, `${EDGE} alice`));
+    store.close();
+    store = new Store(file, quota);
+    assert.deepEqual([fill("mallory/3"), fill("alice/pc"), fill("bob/pc")], [0, 8, 4]);
+    assert.equal(put(store, "", { source: "grooveDevice://carol/pc" }), "stored");
+    assert.ok(!store.mayGoOn(BOB, `${EDGE} mallory`));
+    store.remove(store.after(BOB, 0, 14));
+    assert.ok(store.mayGoOn(BOB, `${EDGE} mallory`));
+    store.close();
+  });
+
+  test("have one share with what it sends without vouching, in this and earlier releases", (t) => {
+    const file = join(folderFor(t), "store.db");
+    const quota = { share: 0.5, octets: 1_000_000, messages: 64 };
+    let store = new Store(file, quota);
+    const fill = (from: { source: string; userRef: string }, give: () => string) => {
+      let stored = 0;
+      while (put(store, "", { ...from, userRef: give() }) === "stored") stored += 1;
+      return stored;
+    };
+    // As messages of a relay were stored, whoever they were from, before each of its identities was a sender.
+    assert.equal(
+      fill(from("grooveDNS%3A%2F%2Fedge.example.com"), () => `${++ids}@grooveDNS%3A%2F%2Fedge`),
+      32,
+    );
+    store.close();
+    store = new Store(file, quota);
+    assert.ok(store.isAtMark(BOB, EDGE) && store.isAtMark(BOB, `${EDGE} alice`));
+    assert.equal(
+      fill(from("alice"), () => idOf("alice/pc")),
+      0,
+      "the relay has no second share",
+    );
+    assert.ok(!store.mayGoOn(BOB, `${EDGE} alice`));
+    assert.equal(put(store, "", { source: "grooveDevice://carol/pc" }), "stored");
+    store.remove(store.after(BOB, 0, 20));
+    assert.ok(store.mayGoOn(BOB, EDGE) && store.mayGoOn(BOB, `${EDGE} alice`));
+    assert.ok(fill(from("alice"), () => idOf("alice/pc")) > 0);
+    store.close();
+  });
+
+  test("lose no message that is in transit when others have used up the share of the edge", () => {
+    const store = new Store(undefined, { share: 0.5, octets: 1e9, messages: 10_000 });
+    const give = (who: string) => store.finish(store.begin(envelope(from(who))), 0, { reserve: true });
+    let n = 0;
+    while (n < 100 && !store.isAtMark(BOB, EDGE)) {
+      n += 1;
+      for (let of = 0; of < 100; of += 1) give(`made-up-${n}/pc`);
+    }
+    // Nothing of theirs waits, so nothing has suspended their sessions.
+    for (let late = 0; late < 500; late += 1) assert.equal(give(`late-${late}/pc`), "stored");
+    assert.ok(store.isAtMark(BOB, `${EDGE} late-500`), "the session of the next is suspended all the same");
+    for (let more = 0; more < 20_000; more += 1) give(`more-${more}/pc`);
+    assert.ok(store.waiting(BOB).messages < 9000, "and the edge has no more than its share and the reserve");
+    assert.equal(put(store, "", { source: "grooveDevice://carol/pc" }), "stored");
+    store.close();
+  });
+
+  test("share what it may leave behind in all queues", () => {
+    const sender = 8 * sizeOf([new Uint8Array(1000)]);
+    const store = new Store(undefined, { octets: 1e9, messages: 1000, share: 0.5, sender });
+    const give = (who: string, n: number) =>
+      put(store, new Uint8Array(1000), { ...from(who), peer: `grooveDevice://b/${n}` });
+    const stored = (who: string, first: number) =>
+      Array.from({ length: 12 }, (_, n) => give(who, first + n)).filter((outcome) => outcome === "stored").length;
+    assert.equal(stored("mallory/pc", 0), 3);
+    assert.ok(stored("alice/pc", 20) > 0);
+    store.close();
+  });
+
+  test("do not make each other's ids forgotten, across a restart too", (t) => {
+    const file = join(folderFor(t), "store.db");
+    const quota = { octets: 1e9, messages: 1e6, share: 0.5 };
+    let store = new Store(file, quota);
+    const long = "x".repeat(250);
+    const first = { source: EDGE, userRef: `first@alice/pc@edge.example.com` };
+    assert.equal(put(store, "", first), "stored");
+    const count = ID_OCTETS / 2 / long.length;
+    for (let n = 0; n < count; n += 1)
+      put(store, "", { source: EDGE, userRef: `${long}${n}@mallory/pc@edge.example.com` });
+    assert.equal(put(store, "", first), "duplicate");
+    store.commit();
+    const kept = rows(file, "seen");
+    store.close();
+    store = new Store(file, quota);
+    for (let n = 0; n < count / 4; n += 1)
+      put(store, "", { source: EDGE, userRef: `${long}-${n}@mallory/pc@edge.example.com` });
+    store.commit();
+    assert.ok(rows(file, "seen") <= 1.2 * kept, "it has its share already");
+    assert.equal(put(store, "", first), "duplicate");
     store.close();
   });
 });

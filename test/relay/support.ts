@@ -35,7 +35,7 @@ export interface Received {
 }
 
 export interface PeerOptions {
-  /** `identity/device`. */
+  /** `identity/device`, or the name of another relay. */
   readonly address: string;
   readonly version?: Version;
   /** PeerProductCapabilities. Default none. */
@@ -75,7 +75,9 @@ export class Peer {
     this.engine = new Connection({
       role: "client",
       outbound: true,
-      localDeviceURLs: [deviceURL(partsOf(options.address))],
+      localDeviceURLs: [
+        options.address.includes("/") ? deviceURL(partsOf(options.address)) : relayURL(options.address),
+      ],
       now: 0,
       version,
       capabilities: options.capabilities,

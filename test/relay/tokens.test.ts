@@ -2,7 +2,14 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { CONNECTED_AGE } from "../../src/auth/limits.ts";
-import { Device, type DeviceOptions, openTransport } from "../../src/device/index.ts";
+import {
+  Device,
+  type DeviceOptions,
+  type DeviceStream,
+  MemoryKeyring,
+  openTransport,
+  publicKeyOf,
+} from "../../src/device/index.ts";
 import { type Relay, type RelayOptions, startRelay } from "../../src/relay/index.ts";
 import {
   Connection,
@@ -200,6 +207,38 @@ describe("a relay that fetches keys and revoked tokens", () => {
       await assert.rejects(ended, { code: "TokenRefused", message: new RegExp(`\\[${reason}\\]$`) });
       assert.equal(relay.waiting("grooveDevice://out/x").messages, 1);
       assert.equal(lost.length, 1);
+    });
+
+    it(`resets the streams of a device with a token ${what} at both ends`, async (t) => {
+      let ahead = 0;
+      const now = Date.now.bind(Date);
+      t.mock.method(Date, "now", () => now() + ahead);
+      const { keysURL, revokedURL } = operator.settings;
+      assert(keysURL !== undefined && revokedURL !== undefined);
+      operator.serve(issuer, other);
+      const relay = await start(t, { keys: "", keysURL, revokedURL });
+      const scope = "connect receive send:* stream:*";
+      const jti = `stream ${what}`;
+      const streaming = { receive: "streams" } as const;
+      const [own, others] = [new MemoryKeyring(), new MemoryKeyring()];
+      others.accept("out/x", publicKeyOf(own.secretKey));
+      const token = await issue("out/x", { scope, jti });
+      const out = await device(t, relay, { ...streaming, address: "out/x", keyring: own, token });
+      const theirs = await issue("stays/x", { scope }, other);
+      const stays = await device(t, relay, { ...streaming, address: "stays/x", keyring: others, token: theirs });
+      const served = Promise.withResolvers<DeviceStream>();
+      stays.serve("wait", (stream) => {
+        stream.accept();
+        served.resolve(stream);
+      });
+      const here = await out.dial("stays/x", "wait");
+      const there = await served.promise;
+      end(jti);
+      ahead = CONNECTED_AGE + 1000;
+      const writer = there.writable.getWriter();
+      writer.write(Buffer.from("too late")).catch(() => undefined);
+      await assert.rejects(there.closed, { code: "StreamReset", reason: "TokenEnded" });
+      await assert.rejects(here.closed, { message: new RegExp(`\\[${reason}\\]$`) });
     });
   }
 });

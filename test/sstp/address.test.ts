@@ -10,11 +10,13 @@ import {
   identityURL,
   isSameDevice,
   isURL,
+  newInstance,
   parseAddress,
   parseRelayName,
   parseURL,
   recipientOf,
   relayURL,
+  withoutInstance,
 } from "../../src/sstp/index.ts";
 import { runs } from "../support/long-form.ts";
 
@@ -208,4 +210,18 @@ test("device URLs are equal if identical, or if they differ only in the case of 
   assert.ok(isSameDevice("device2", "device2"));
   assert.ok(!isSameDevice("device2", "Device2"));
   assert.ok(!isSameDevice("grooveDevice://alice/x", "grooveDevice://Alice/x"));
+});
+
+test("an instance is a new name of a device, and of no other", () => {
+  fc.assert(
+    fc.property(fc.string({ minLength: 1, maxLength: 20 }), (device) => {
+      const instance = newInstance(device);
+      assert.notEqual(instance, newInstance(device));
+      assert.equal(withoutInstance(instance), withoutInstance(device));
+      assert.equal(withoutInstance(newInstance(instance)), withoutInstance(device), "an instance has none of its own");
+    }),
+  );
+  for (const device of ["laptop", "~k3v90q2a", "laptop~k3v90q2", "laptop~k3v90q2ab", "laptop~k3v90q2z", "laptop~"]) {
+    assert.equal(withoutInstance(device), device);
+  }
 });

@@ -3,10 +3,12 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { Command } from "../../src/sstp/index.ts";
 import { Connection, Decoder, encode, VERSION_1_5, VERSION_1_6, WireError } from "../../src/sstp/index.ts";
+import { runs } from "../support/long-form.ts";
 import { anyCommand, clientOptions, connected, cut, entry, joined, pump, RELAY_URL, relayOptions } from "./support.ts";
 
-const RUNS = 500;
+const RUNS = runs(500);
 const INPUTS_PER_RUN = 200;
+const INPUTS = (RUNS * INPUTS_PER_RUN).toLocaleString("en");
 
 /** A small generator: fast-check's values are too slow for 100,000 inputs. */
 function generator(seed: number): (below: number) => number {
@@ -49,7 +51,7 @@ function hostile(valid: Uint8Array, random: (below: number) => number): Uint8Arr
 
 const commands = fc.array(anyCommand(VERSION_1_6), { minLength: 1, maxLength: 6 });
 
-test("100,000 hostile inputs: the decoder throws only WireError, and buffers at most one command", () => {
+test(`${INPUTS} hostile inputs: the decoder throws only WireError, and buffers at most one command`, () => {
   fc.assert(
     fc.property(commands, fc.integer(), (list, seed) => {
       const random = generator(seed);
@@ -105,7 +107,7 @@ function near(command: Command, random: (below: number) => number): Command {
   return command;
 }
 
-test("100,000 hostile inputs: a connection never throws, ends at most once, and answers little", () => {
+test(`${INPUTS} hostile inputs: a connection never throws, ends at most once, and answers little`, () => {
   fc.assert(
     fc.property(commands, fc.integer(), (list, seed) => {
       const random = generator(seed);

@@ -51,6 +51,28 @@ test("[3.1.4.6] data is sent only on an outgoing session in 'ready'", () => {
   client.beginMessage(up);
 });
 
+test("a message that was announced leaves as one block, as the same octets", () => {
+  const { client, relay, up } = talking();
+  const pieces = Array.from({ length: 3 }, (_, at) => new Uint8Array(50_000).fill(at));
+  const send = (from: typeof client) => {
+    from.beginMessage(up, { userRef: "id" });
+    for (const piece of pieces) from.data(up, piece);
+    from.endMessage(up);
+    return from.output();
+  };
+  const plain = send(client);
+  client.expectMessage(150_000);
+  const announced = send(client);
+  assert.ok(plain.length > 1);
+  assert.equal(announced.length, 1);
+  assert.deepEqual(joined(announced), joined(plain));
+  for (const block of [...plain, ...announced]) relay.receive(block, 0);
+  assert.equal(relay.unprocessed, 2);
+  // More than a block holds is in several.
+  client.expectMessage(10 * OUTPUT_BLOCK_OCTETS);
+  for (const block of send(client)) assert.ok(block.length <= OUTPUT_BLOCK_OCTETS);
+});
+
 test("[3.1.4.6] a message in progress when its session is suspended may end, without more data", () => {
   const { client, relay, up } = talking();
   client.beginMessage(up);

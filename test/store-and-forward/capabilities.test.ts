@@ -6,16 +6,20 @@ import { formatCapabilities, parseCapabilities, SEND_ONLY } from "../../src/stor
 
 describe("capabilities", () => {
   it("are parsed as written, among other words", () => {
-    const expected = { vouched: true, longestMessage: 16_777_216, sendOnly: false };
+    const expected = { vouched: true, longestMessage: 16_777_216, origins: false, sendOnly: false };
     assert.deepEqual(parseCapabilities(formatCapabilities(16_777_216)), expected);
     assert.deepEqual(parseCapabilities(`other=1 ${formatCapabilities(16_777_216)} more`), expected);
-    const sender = { vouched: false, longestMessage: undefined, sendOnly: true };
+    const sender = { vouched: false, longestMessage: undefined, origins: false, sendOnly: true };
     assert.deepEqual(parseCapabilities(SEND_ONLY), sender);
     assert.deepEqual(parseCapabilities(`other=1 ${SEND_ONLY} more`), sender);
   });
 
+  it("say whether an edge dials destinations", () => {
+    assert.ok(parseCapabilities(formatCapabilities(1, true)).origins);
+  });
+
   it("that are malformed mean nothing", () => {
-    const nothing = { vouched: false, longestMessage: undefined, sendOnly: false };
+    const nothing = { vouched: false, longestMessage: undefined, origins: false, sendOnly: false };
     for (const text of ["", "vouchedx unvouched", "Vouched", "message=", "message=0", "message=016", "message=1e6"]) {
       assert.deepEqual(parseCapabilities(text), nothing, text);
     }

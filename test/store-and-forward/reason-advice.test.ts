@@ -1,8 +1,8 @@
 /** What a device does about each reason. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { REASONS } from "../../src/edge/reasons.ts";
-import type { ReasonRule } from "../../src/encapsulation/index.ts";
+import { type EdgeReasonRule, REASONS } from "../../src/edge/reasons.ts";
+
 import { adviceOf, REASON_ADVICE } from "../../src/store-and-forward/reason-advice.ts";
 
 describe("advice", () => {
@@ -11,7 +11,7 @@ describe("advice", () => {
   });
 
   it("is to give up when the edge does not let the device in", () => {
-    for (const [reason, { status }] of Object.entries<ReasonRule>(REASONS)) {
+    for (const [reason, { status }] of Object.entries<EdgeReasonRule>(REASONS)) {
       if (status === 401 || status === 403) assert.equal(adviceOf(reason), "give up", reason);
     }
   });

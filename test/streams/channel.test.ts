@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { NODE_AES_GCM } from "../../src/device/streams/node-ciphers.ts";
-import { PacketDecoder } from "../../src/streams/index.ts";
+import { isAlone, KeptPool, PacketDecoder } from "../../src/streams/index.ts";
 import {
   ACKNOWLEDGE_AFTER,
+  BODY_OCTETS,
   KEEP_ALIVE,
+  KEPT_LEAST,
   KEPT_OCTETS,
   PROBE_AFTER,
   RESERVE,
@@ -15,10 +17,15 @@ import {
 } from "../../src/streams/limits.ts";
 import { bytes, connected, endings, generator, heard, Liar, type Pair, pattern, text } from "./support.ts";
 
-/** Moves `octets` over a stream, read as they come; each passing of packets takes a millisecond. */
+/** Moves `octets` over a stream. */
 function transfer(pair: Pair, id: number, octets: Uint8Array): Buffer {
   pair.initiator.channel.write(id, octets);
   pair.initiator.channel.end(id);
+  return transferred(pair, id);
+}
+
+/** Reads a stream to its end, as it comes; each passing of packets takes a millisecond. */
+function transferred(pair: Pair, id: number): Buffer {
   const pieces: Uint8Array[] = [];
   for (let turn = 0; turn < 10_000; turn += 1) {
     pair.now += 1;
@@ -29,6 +36,60 @@ function transfer(pair: Pair, id: number, octets: Uint8Array): Buffer {
   }
   return Buffer.concat(pieces);
 }
+
+describe("memory", () => {
+  it("is freed once what was given is sealed, and stays where it was not given", () => {
+    const pair = connected();
+    const id = pair.stream();
+    const [given, lent] = [new Uint8Array(5000).fill(1), new Uint8Array(5000).fill(2)];
+    const { channel } = pair.initiator;
+    channel.write(id, given, true);
+    channel.write(id, lent);
+    assert.equal(given.buffer.byteLength, 5000, "it is not sealed yet");
+    pair.settle();
+    assert.deepEqual([given.buffer.byteLength, lent.buffer.byteLength], [0, 5000]);
+    assert.deepEqual(
+      Buffer.from(pair.readAll(pair.responder, id).octets),
+      Buffer.concat([Buffer.alloc(5000, 1), lent]),
+    );
+  });
+
+  it("is not freed before its last part is sealed, nor with a view of it", () => {
+    const pair = connected();
+    const id = pair.stream();
+    const { channel } = pair.initiator;
+    const [long, whole] = [pattern(1, 0, RESERVE + 1000), pattern(2, 0, 3000)];
+    const given = new Uint8Array(long);
+    channel.write(id, given, true);
+    for (const end of pair.ends) pair.give(pair.other(end), pair.take(end));
+    assert.equal(given.length, RESERVE + 1000, "the rest waits for credit");
+    channel.write(id, whole.subarray(1000), true);
+    channel.end(id);
+    assert.deepEqual(transferred(pair, id), Buffer.concat([long, whole.subarray(1000)]));
+    assert.deepEqual([given.buffer.byteLength, whole.length], [0, 3000]);
+  });
+
+  it("of what was read belongs to the reader if nothing else is in it", () => {
+    const pair = connected();
+    const [one, other] = [pair.stream(), pair.stream()];
+    const { responder } = pair;
+    const deliver = () => {
+      for (const end of pair.ends) pair.give(pair.other(end), pair.take(end));
+    };
+    const read = (id: number) => {
+      const octets = responder.channel.read(id, UNSENT, pair.now);
+      assert.ok(octets instanceof Uint8Array);
+      return octets;
+    };
+    pair.initiator.channel.write(one, pattern(1, 0, 6000));
+    deliver();
+    assert.equal(isAlone(read(one)), true);
+    pair.initiator.channel.write(one, pattern(1, 0, 6000));
+    pair.initiator.channel.write(other, pattern(2, 0, 5000));
+    deliver();
+    assert.deepEqual([isAlone(read(one)), read(other).length], [false, 5000], "both came in one record");
+  });
+});
 
 describe("a stream", () => {
   it("carries data both ways", () => {
@@ -86,6 +147,37 @@ describe("a stream", () => {
     const octets = pattern(1, 0, 3_000_001);
     assert.ok(transfer(pair, pair.stream(), octets).equals(octets));
     assert.ok(pair.now < 200, "windows grow");
+  });
+
+  it("leaves its packets as they are, unless they are copied: then their memory is used again", () => {
+    for (const copiesPackets of [true, false]) {
+      const pair = connected({ copiesPackets });
+      const id = pair.stream();
+      const sealed: { readonly packet: Uint8Array; readonly copy: Uint8Array }[] = [];
+      const came: Uint8Array[] = [];
+      const octets = pattern(1, 0, 6_000_000);
+      for (let at = 0; at < octets.length; at += 200_000) {
+        pair.initiator.channel.write(id, octets.slice(at, at + 200_000));
+        for (let turn = 0; turn < 8; turn += 1) {
+          const packets = pair.take(pair.initiator);
+          const all = packets.map((packet) => ({ packet, copy: new Uint8Array(packet) }));
+          sealed.push(...all.filter(({ packet }) => packet.length > 62_000));
+          // Some are lost, and sent again when the next ones come.
+          if ((at / 200_000 + turn) % 7 !== 3) pair.give(pair.responder, packets);
+          came.push(pair.readAll(pair.responder, id).octets);
+          pair.give(pair.initiator, pair.take(pair.responder));
+        }
+      }
+      for (let turn = 0; turn < 100; turn += 1) {
+        pair.wait(PROBE_AFTER);
+        came.push(pair.readAll(pair.responder, id).octets);
+      }
+      assert.ok(Buffer.concat(came).equals(octets), "byte for byte");
+      const memories = new Set(sealed.map(({ packet }) => packet.buffer)).size;
+      const changed = sealed.filter(({ packet, copy }) => Buffer.compare(packet, copy) !== 0).length;
+      if (copiesPackets) assert.ok(memories < sealed.length / 2, `${sealed.length} packets in ${memories} memories`);
+      else assert.equal(changed, 0);
+    }
   });
 
   it("half-closes: the other direction goes on", () => {
@@ -161,17 +253,19 @@ describe("a stream", () => {
     assert.throws(() => pair.initiator.channel.open("two words"), /visible ASCII/);
   });
 
-  it("is refused by name if a device has as many as it can have", () => {
+  it("is refused by name if a device has as many as it can have of one peer", () => {
     const pair = connected();
-    for (let count = 0; count < STREAMS; count += 1) assert.ok(pair.initiator.channel.open("ssh").ok);
+    let count = 0;
+    while (pair.initiator.channel.open("ssh").ok) count += 1;
+    assert.ok(count >= 1000 && count < STREAMS);
     assert.deepEqual(pair.initiator.channel.open("ssh"), { ok: false, problems: "TooManyStreams" });
     pair.settle();
-    assert.equal(pair.responder.of("opened").length, STREAMS);
+    assert.equal(pair.responder.of("opened").length, count);
     assert.equal(pair.responder.channel.open("ssh").ok, false);
     pair.initiator.channel.reset(1);
     assert.ok(pair.initiator.channel.open("ssh").ok);
     pair.settle();
-    assert.equal(pair.responder.of("opened").length, STREAMS + 1);
+    assert.equal(pair.responder.of("opened").length, count + 1);
   });
 
   it("cannot be opened on a channel that has ended", () => {
@@ -398,6 +492,25 @@ describe("a lost record", () => {
       pair.settle();
     }
     assert.equal(text(pair.readAll(pair.responder, id).octets), "one and two and ");
+  });
+
+  it("is asked for again if it is lost again, or the question is", () => {
+    for (const isQuestionLost of [false, true]) {
+      const pair = connected();
+      const id = pair.stream();
+      pair.initiator.channel.write(id, bytes("one "));
+      pair.take(pair.initiator);
+      pair.initiator.channel.write(id, bytes("two"));
+      pair.give(pair.responder, pair.take(pair.initiator));
+      const question = pair.take(pair.responder);
+      if (!isQuestionLost) {
+        pair.give(pair.initiator, question);
+        const [, ...rest] = pair.take(pair.initiator);
+        pair.give(pair.responder, rest);
+      }
+      pair.wait(4 * PROBE_AFTER);
+      assert.equal(text(pair.readAll(pair.responder, id).octets), "one two");
+    }
   });
 
   it("at the end is noticed by silence", () => {
@@ -635,6 +748,50 @@ describe("what is kept for resending", () => {
     assert.ok(!channel.isPending);
     liar.end.channel.receive(liar.record([], { received: 10 }), 0);
     assert.ok(channel.isPending);
+  });
+
+  it("is bounded for all channels of a device, and each later one finds room", () => {
+    const keptPool = new KeptPool();
+    const kept = () => {
+      const liar = new Liar({ role: "initiator", keptPool });
+      const { channel } = liar.end;
+      channel.open("a");
+      liar.say({ type: "credit", stream: 1, limit: Number.MAX_SAFE_INTEGER });
+      const before = keptPool.used;
+      for (let turn = 0; turn < 1000 && channel.room(1) > 0; turn += 1) {
+        channel.write(1, new Uint8Array(65_000));
+        channel.output(1e6, 0);
+      }
+      return { liar, octets: keptPool.used - before };
+    };
+    const all = Array.from({ length: 20 }, kept);
+    assert.ok((all[0]?.octets ?? 0) >= KEPT_OCTETS);
+    for (const { octets } of all) assert.ok(octets >= KEPT_LEAST);
+    const most = 2 * KEPT_OCTETS + all.length * (KEPT_LEAST + BODY_OCTETS);
+    assert.ok(keptPool.used <= most, `${keptPool.used} are kept`);
+    for (const { liar } of all) liar.end.channel.close();
+    assert.equal(keptPool.used, 0);
+  });
+
+  it("is bounded for each stream and for all, where its owner says so", () => {
+    const kept = { unsent: 32 * 1024, ofStream: 128 * 1024, ofAll: 300 * 1024 };
+    const liar = new Liar({ role: "initiator", kept });
+    const { channel } = liar.end;
+    let sent = 0;
+    for (const [stream, most] of [
+      [1, kept.ofStream],
+      [3, 2 * kept.ofStream],
+      [5, kept.ofAll],
+    ] as const) {
+      channel.open("a");
+      liar.say({ type: "credit", stream, limit: Number.MAX_SAFE_INTEGER });
+      for (let turn = 0; turn < 100; turn += 1) {
+        if (channel.room(stream) > 0) channel.write(stream, new Uint8Array(16 * 1024));
+        for (const packet of channel.output(1e6, 0)) sent += packet.length;
+      }
+      assert.ok(sent >= most && sent < most + 70_000, `${sent} with stream ${stream}`);
+      assert.ok(channel.room(stream) <= 0 && channel.room(stream) > -kept.unsent);
+    }
   });
 });
 

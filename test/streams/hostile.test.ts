@@ -2,29 +2,13 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { NODE_AES_GCM } from "../../src/device/streams/node-ciphers.ts";
 import type { Frame } from "../../src/streams/frame.ts";
 import type { ChannelOptions } from "../../src/streams/index.ts";
 import { CreditPool, PACKET_HEADER, publicKeyOf } from "../../src/streams/index.ts";
-import { KEPT_RECORDS, RESERVE, RESUME_TIME, SMALL_BLOCK, WAITING_RESETS } from "../../src/streams/limits.ts";
+import { KEPT_RECORDS, RESERVE, SMALL_BLOCK, WAITING_RESETS } from "../../src/streams/limits.ts";
 import { RECORD_HEADER } from "../../src/streams/packet.ts";
-import { Sealer, sealRecord } from "../../src/streams/records.ts";
 import { ReceiveBuffer } from "../../src/streams/stream.ts";
-import {
-  bodyOf,
-  bytes,
-  connected,
-  End,
-  endings,
-  generator,
-  heard,
-  initiatorOptions,
-  Liar,
-  Pair,
-  ROUTE,
-  secret,
-  text,
-} from "./support.ts";
+import { bodyOf, bytes, connected, endings, generator, heard, Liar, Pair, secret, text } from "./support.ts";
 
 const OPEN: Frame = { type: "open", stream: 1, service: "ssh" };
 
@@ -308,83 +292,6 @@ describe("an edge that", () => {
     };
     new Pair({ peerKey: undefined, judge }, { staticSecret: secret(66) }).settle();
     assert.deepEqual(judged, [publicKeyOf(secret(66))]);
-  });
-});
-
-describe("100,000 mutated records", () => {
-  /** An end whose handshake is done, with sealed records, and what seals those of its peer. */
-  function sealed(): { end: End; peer: Sealer } {
-    const [send, receive] = [secret(5), secret(6)];
-    const agreement = {
-      suite: NODE_AES_GCM,
-      keys: { send, receive },
-      peerKey: secret(7),
-      resumeTime: RESUME_TIME,
-      refusal: undefined,
-    };
-    const end = new End(initiatorOptions(), { message: undefined, agreement, receive: () => false });
-    end.channel.attach(0);
-    end.channel.receive(Uint8Array.of(0), 0);
-    return { end, peer: new Sealer(NODE_AES_GCM, receive) };
-  }
-
-  it("sealed: each is forged, old, or behind a gap, and nothing else", () => {
-    const random = generator(5);
-    const pings = new Uint8Array(40).fill(6, 8);
-    const valid = sealRecord(sealed().peer, ROUTE, 0, pings);
-    let { end } = sealed();
-    const first = bodyOf(valid).slice();
-    end.channel.receive(first, 0);
-    for (let run = 0; run < 100_000; run += 1) {
-      const body = first.slice(0, random(10) === 0 ? random(first.length) : first.length);
-      for (let changes = 1 + random(3); changes > 0 && body.length > 0; changes -= 1) {
-        body[random(body.length)] = random(256);
-      }
-      end.channel.receive(body, run);
-      end.channel.output(1e6, run);
-      const { ended } = end.channel;
-      if (ended === undefined) continue;
-      assert.ok(ended.reason === "ForgedRecord" || ended.by === "edge", ended.reason);
-      ({ end } = sealed());
-      end.channel.receive(first, run);
-    }
-  });
-
-  it("in the clear: calls never throw, a channel ends once and by name, and answers little", () => {
-    const random = generator(9);
-    const frames: Frame[] = [
-      OPEN,
-      data(1, 30),
-      { type: "credit", stream: 1, limit: 70_000 },
-      { type: "credit", stream: 2, limit: 70_000 },
-      data(2, 5),
-      { type: "end", stream: 1 },
-      { type: "open", stream: 3, service: "web" },
-      { type: "reset", stream: 3, reason: "Closed" },
-      { type: "ping" },
-      { type: "resume" },
-    ];
-    const valid = new Liar().record(frames, { received: 1 });
-    for (let run = 0; run < 100_000; run += 1) {
-      const liar = new Liar();
-      const { channel } = liar.end;
-      liar.say({ type: "ping" });
-      channel.open("mine");
-      let octets = channel.output(1e6, 0).reduce((sum, { length }) => sum + length, 0);
-      const body = valid.slice();
-      body[RECORD_HEADER - 1] = 1;
-      for (let changes = random(4); changes > 0; changes -= 1) {
-        body[RECORD_HEADER + random(body.length - RECORD_HEADER)] = random(256);
-      }
-      channel.receive(body.subarray(0, random(10) === 0 ? random(body.length) : body.length), 0);
-      octets = channel.output(1e6, 0).reduce((sum, { length }) => sum + length, 0);
-      assert.ok(octets < 400, `${octets}`);
-      const ends = liar.end.of("ended");
-      assert.equal(ends.length, channel.ended === undefined ? 0 : 1);
-      assert.equal(liar.end.log.at(-1)?.type === "ended", ends.length === 1);
-      if (channel.ended === undefined) assert.ok(channel.streams >= 1 && channel.streams <= 3);
-      else assert.equal(channel.streams, 0);
-    }
   });
 });
 

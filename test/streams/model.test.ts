@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { PacketDecoder } from "../../src/streams/index.ts";
+import { runs } from "../support/long-form.ts";
 import { connected, type End, generator, type Pair, pattern } from "./support.ts";
 
 /** The possible actions of a step, and their weights. */
@@ -287,6 +288,6 @@ test("any interleaving, any loss: streams deliver what was written, and end as t
       for (const one of steps) world.step(one);
       world.settle();
     }),
-    { numRuns: 150, endOnFailure: true },
+    { numRuns: runs(150), endOnFailure: true },
   );
 });

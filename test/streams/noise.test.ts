@@ -9,6 +9,7 @@ import { NODE_AES_GCM, NODE_CHACHA_POLY } from "../../src/device/streams/node-ci
 import type { CipherSuite } from "../../src/streams/ciphers.ts";
 import { AES_GCM, CHACHA_POLY, nonceOf, TAG_OCTETS } from "../../src/streams/ciphers.ts";
 import { NoiseError, NoiseHandshake, type NoiseOptions, type Pattern, publicKeyOf } from "../../src/streams/noise.ts";
+import { runs } from "../support/long-form.ts";
 import { generator, hex, secret, toHex } from "./support.ts";
 
 interface Vector {
@@ -23,6 +24,7 @@ interface Vector {
 
 const VECTORS = JSON.parse(readFileSync(new URL("noise-vectors.json", import.meta.url), "utf8")) as Vector[];
 const NOTHING = new Uint8Array(0);
+const MUTATED = runs(2000);
 
 function optionsOf(vector: Vector, suite: CipherSuite, initiator: boolean): NoiseOptions {
   const pattern = vector.name.split("_")[1] as Pattern;
@@ -94,10 +96,10 @@ describe("a handshake", () => {
     assert.throws(() => new NoiseHandshake(options), /use XX/);
   });
 
-  it("throws only NoiseError for 2,000 mutated messages", () => {
+  it(`throws only NoiseError for ${MUTATED} mutated messages`, () => {
     const random = generator(7);
     const messages = VECTORS.flatMap((one) => one.messages.slice(0, 1).map(({ ciphertext }) => hex(ciphertext)));
-    for (let run = 0; run < 2000; run += 1) {
+    for (let run = 0; run < MUTATED; run += 1) {
       const pick = VECTORS[run % VECTORS.length] as Vector;
       const suite = pick.name.includes("AESGCM") ? NODE_AES_GCM : NODE_CHACHA_POLY;
       const message = (messages[run % VECTORS.length] as Uint8Array).slice(0, random(120));

@@ -47,6 +47,21 @@ describe("packets", () => {
     assert.equal(decoder.held, 1);
   });
 
+  it("of several senders do not mix, however long and however their pieces alternate", () => {
+    const bodies = [40_000, 65_535, 200, 65_000].map((length, at) => generatedBody(length, at));
+    const senders = bodies.map((body, at) => ({ decoder: new PacketDecoder(), octets: encodePacket(at, body), at: 0 }));
+    const came: { readonly route: number; readonly body: Uint8Array }[] = [];
+    while (senders.some(({ octets, at }) => at < octets.length)) {
+      for (const sender of senders) {
+        const piece = sender.octets.slice(sender.at, sender.at + 2048);
+        sender.at += piece.length;
+        sender.decoder.push(piece, (route, body) => came.push({ route, body: new Uint8Array(body) }));
+      }
+    }
+    assert.deepEqual(came.map(({ route }) => route).sort(), [0, 1, 2, 3]);
+    for (const { route, body } of came) assert.ok(Buffer.compare(body, bodies[route] as Uint8Array) === 0);
+  });
+
   it("that are cut off are forgotten with their message", () => {
     const decoder = new PacketDecoder();
     decoded(decoder, [encodePacket(1, bytes("lost")).subarray(0, 8)]);
@@ -80,6 +95,11 @@ describe("a notice", () => {
     assert.ok(!isHello(bodyOf(notice)));
   });
 });
+
+function generatedBody(length: number, seed: number): Uint8Array {
+  const random = generator(seed + 5);
+  return Uint8Array.from({ length }, () => random(256));
+}
 
 function ascii(one: string): string {
   return one.replace(/[^\x20-\x7e]/g, "?");

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import { NODE_AES_GCM } from "../../src/device/streams/node-ciphers.ts";
 import { RECORDS_OF_KEY } from "../../src/streams/limits.ts";
-import { PLAIN, recordNumber, Sealer, SendLog, sealRecord } from "../../src/streams/records.ts";
+import { PacketMemory, PLAIN, recordNumber, Sealer, SendLog, sealRecord } from "../../src/streams/records.ts";
 import { bodyOf, bytes, secret, text } from "./support.ts";
 
 function sealed(sealer: Sealer, number: number, plain: string): Uint8Array {
@@ -47,7 +47,34 @@ describe("a record", () => {
   });
 });
 
+describe("the memory of packets", () => {
+  it("is used again if it was a long packet's, and no more of it is kept than is on its way", () => {
+    const memory = new PacketMemory();
+    const [long, short] = [memory.take(65_541), memory.take(1000)];
+    for (const packet of [short, long]) memory.giveBack(packet);
+    assert.notEqual(memory.take(1000).buffer, short.buffer);
+    const next = memory.take(65_000);
+    assert.equal(next.buffer, long.buffer);
+    assert.equal(next.length, 65_000);
+    const many = Array.from({ length: 20 }, () => memory.take(65_541));
+    for (const packet of many) memory.giveBack(packet);
+    const again = new Set(Array.from({ length: 20 }, () => memory.take(65_541).buffer));
+    assert.equal(many.filter(({ buffer }) => again.has(buffer)).length, 16);
+  });
+});
+
 describe("the log of records", () => {
+  it("says which packets it keeps no more", () => {
+    const freed: Uint8Array[] = [];
+    const log = new SendLog((packet) => freed.push(packet));
+    const packets = [1, 2, 3].map((length) => new Uint8Array(length));
+    for (const packet of packets) log.push(packet);
+    log.acknowledge(2);
+    assert.deepEqual(freed, packets.slice(0, 2));
+    log.clear();
+    assert.deepEqual(freed, packets);
+  });
+
   it("keeps what is not acknowledged, and counts it", () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat(3000)), { maxLength: 60 }), (steps) => {

@@ -1,14 +1,17 @@
 /** Shared by the streams tests: two engines, a path between them that is driven, and small generators. */
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { type Frame, RecordReader, RecordWriter } from "../../src/streams/frame.ts";
 import type { ChannelEvent, ChannelOptions, Reason } from "../../src/streams/index.ts";
 import {
   CHACHA_POLY,
+  type CipherSuite,
   CreditPool,
   KEY_OCTETS,
   PACKET_HEADER,
   PacketDecoder,
   publicKeyOf,
+  REASONS,
   RESUME_TIME,
   StreamChannel,
 } from "../../src/streams/index.ts";
@@ -74,6 +77,7 @@ export function initiatorOptions(more: Partial<ChannelOptions> = {}): ChannelOpt
     judge: () => undefined,
     resumeTime: RESUME_TIME,
     pool: new CreditPool(),
+    peer: "office",
     now: 0,
     ...more,
   };
@@ -87,7 +91,49 @@ export function responderOptions(more: Partial<ChannelOptions> = {}): ChannelOpt
     ephemeralSecret: secret(4),
     peerKey: undefined,
     pool: new CreditPool(),
+    peer: "alice",
     ...more,
+  };
+}
+
+const stream = fc.nat(0xffffffff);
+const PLAIN_OBJECTS = { noNullPrototype: true } as const;
+const reason = fc.constantFrom(...(Object.keys(REASONS) as Reason[]));
+/** Any frame. */
+export const anyFrame: fc.Arbitrary<Frame> = fc.oneof(
+  fc.record(
+    { type: fc.constant("open" as const), stream, service: fc.stringMatching(/^[\x21-\x7e]{1,255}$/) },
+    PLAIN_OBJECTS,
+  ),
+  fc.record(
+    { type: fc.constant("data" as const), stream, data: fc.uint8Array({ minLength: 1, maxLength: 500 }) },
+    PLAIN_OBJECTS,
+  ),
+  fc.record({ type: fc.constant("credit" as const), stream, limit: fc.maxSafeNat() }, PLAIN_OBJECTS),
+  fc.record({ type: fc.constant("end" as const), stream }, PLAIN_OBJECTS),
+  fc.record({ type: fc.constant("reset" as const), stream, reason }, PLAIN_OBJECTS),
+  fc.constantFrom({ type: "ping" as const }, { type: "resume" as const }),
+  fc.record({ type: fc.constant("close" as const), reason }, PLAIN_OBJECTS),
+);
+
+/** A cipher suite that seals at most once under each key and nonce, or else fails. */
+export function neverTwice(suite: CipherSuite): CipherSuite {
+  const used = new Set<string>();
+  return {
+    name: suite.name,
+    cipher: (key) => {
+      const cipher = suite.cipher(key);
+      const name = Buffer.from(key).toString("latin1");
+      return {
+        seal: (nonce, associated, plain, sealed) => {
+          const once = name + Buffer.from(nonce).toString("latin1");
+          assert.ok(!used.has(once), "a nonce was used twice");
+          used.add(once);
+          cipher.seal(nonce, associated, plain, sealed);
+        },
+        open: (nonce, associated, sealed) => cipher.open(nonce, associated, sealed),
+      };
+    },
   };
 }
 
@@ -119,15 +165,19 @@ export class End {
   }
 }
 
-/** Two ends and the time. Packets pass at once, or wait in `flight` until they are delivered. */
+/**
+ * Two ends and the time. Packets pass at once, or wait in `flight` until they are delivered. Whatever a test does, neither
+ * end seals twice under a nonce.
+ */
 export class Pair {
   now = 0;
   readonly initiator: End;
   readonly responder: End;
 
   constructor(initiator: Partial<ChannelOptions> = {}, responder: Partial<ChannelOptions> = {}) {
-    this.initiator = new End(initiatorOptions(initiator));
-    this.responder = new End(responderOptions(responder));
+    const suites = (): ChannelOptions["suites"] => [neverTwice(CHACHA_POLY)];
+    this.initiator = new End(initiatorOptions({ suites: suites(), ...initiator }));
+    this.responder = new End(responderOptions({ suites: suites(), ...responder }));
     for (const { channel } of this.ends) channel.attach(0);
   }
 

@@ -9,10 +9,15 @@
  */
 import type { Env } from "../../src/edge/env.ts";
 import worker, {
+  Collector as RealCollector,
   Directory as RealDirectory,
+  Egress as RealEgress,
+  Inboxes as RealInboxes,
   Link as RealLink,
   Mailbox as RealMailbox,
   Meter as RealMeter,
+  OperatorSessions as RealOperatorSessions,
+  PlainStream as RealPlainStream,
   Tunnel as RealTunnel,
 } from "../../src/edge/worker.ts";
 
@@ -81,6 +86,17 @@ export class Tunnel extends RealTunnel {
   /** Drops its memory. Rejects. */
   async crash(): Promise<void> {
     this.ctx.abort("told to crash");
+  }
+
+  /** Advances time for all objects; this object's alarm runs if it is due. */
+  async letPass(milliseconds: number): Promise<void> {
+    ahead += milliseconds;
+    if (await takeAlarm(this.ctx.storage, Date.now())) await this.alarm();
+  }
+
+  /** Milliseconds until the alarm; infinite if there is none. */
+  async alarmIn(): Promise<number> {
+    return ((await this.ctx.storage.getAlarm()) ?? Number.POSITIVE_INFINITY) - Date.now();
   }
 
   /** From now on every read of octets in here throws. */
@@ -169,6 +185,40 @@ export class Mailbox extends RealMailbox {
   }
 }
 
+export class PlainStream extends RealPlainStream {
+  /** What a query finds. */
+  async rows(query: string): Promise<Record<string, SqlStorageValue>[]> {
+    return this.ctx.storage.sql.exec(query).toArray();
+  }
+
+  /** Readers that wait. */
+  async readers(): Promise<number> {
+    return this.ctx.getWebSockets().length;
+  }
+
+  /** Advances time for all objects; this object's alarm runs if it is due. */
+  async letPass(milliseconds: number): Promise<void> {
+    ahead += milliseconds;
+    if (await takeAlarm(this.ctx.storage, Date.now())) await this.alarm();
+  }
+
+  async left(): Promise<Left> {
+    return leftOf(this.ctx.storage);
+  }
+}
+
+export class Inboxes extends RealInboxes {
+  /** Advances time for all objects; this object's alarm runs if it is due. */
+  async letPass(milliseconds: number): Promise<void> {
+    ahead += milliseconds;
+    if (await takeAlarm(this.ctx.storage, Date.now())) await this.alarm();
+  }
+
+  async left(): Promise<Left> {
+    return leftOf(this.ctx.storage);
+  }
+}
+
 export class Link extends RealLink {
   /** For this link only: no time passes for its connection, or the relay would appear silent. */
   #ahead = 0;
@@ -186,6 +236,86 @@ export class Link extends RealLink {
   /** Writes a fact as another release may have. */
   async write(key: string, value: unknown): Promise<void> {
     this.ctx.storage.kv.put(key, value);
+  }
+
+  async left(): Promise<Left> {
+    return leftOf(this.ctx.storage);
+  }
+}
+
+export class Egress extends RealEgress {
+  /** Drops its memory. Rejects. */
+  async crash(): Promise<void> {
+    this.ctx.abort("told to crash");
+  }
+
+  /** Advances time for all objects; this object's alarm runs if it is due. */
+  async letPass(milliseconds: number): Promise<void> {
+    ahead += milliseconds;
+    if (await takeAlarm(this.ctx.storage, Date.now())) await this.alarm();
+  }
+
+  /** Milliseconds until the alarm; infinite if there is none. */
+  async alarmIn(): Promise<number> {
+    return ((await this.ctx.storage.getAlarm()) ?? Number.POSITIVE_INFINITY) - Date.now();
+  }
+
+  async left(): Promise<Left> {
+    return leftOf(this.ctx.storage);
+  }
+}
+
+export class Collector extends RealCollector {
+  #calls = 0;
+  #deaf = false;
+
+  override async add(...call: Parameters<RealCollector["add"]>): Promise<void> {
+    this.#calls += 1;
+    await super.add(...call);
+    // It has the batch, and its answer is lost.
+    if (this.#deaf) throw new Error("told to fail");
+  }
+
+  /** From now on its answers are lost. */
+  async fail(fails: boolean): Promise<void> {
+    this.#deaf = fails;
+  }
+
+  /** Advances time for all objects. */
+  async pass(milliseconds: number): Promise<void> {
+    ahead += milliseconds;
+  }
+
+  /** Rows of the history. */
+  async historyRows(): Promise<number> {
+    return Number(this.ctx.storage.sql.exec("SELECT COUNT(*) AS rows FROM history").one().rows);
+  }
+
+  /** Leaves its table as earlier releases made it. */
+  async forgetWho(): Promise<void> {
+    this.ctx.storage.sql.exec("ALTER TABLE objects DROP COLUMN who");
+  }
+
+  /** Drops its memory. Rejects. */
+  async crash(): Promise<void> {
+    this.ctx.abort("told to crash");
+  }
+
+  /** How often it was called since it woke. */
+  async calls(): Promise<number> {
+    return this.#calls;
+  }
+
+  async left(): Promise<Left> {
+    return leftOf(this.ctx.storage);
+  }
+}
+
+export class OperatorSessions extends RealOperatorSessions {
+  /** Advances time for all objects; this object's alarm runs if it is due. */
+  async letPass(milliseconds: number): Promise<void> {
+    ahead += milliseconds;
+    if (await takeAlarm(this.ctx.storage, Date.now())) await this.alarm();
   }
 
   async left(): Promise<Left> {

@@ -1,4 +1,5 @@
 /** Waits for expected events, without guessing how long they take. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { PATIENCE } from "./sockets.ts";
 
 /** Lets tests wait for a condition that is checked after every change. */
@@ -51,6 +52,25 @@ export async function eventually<T>(look: () => T | undefined | false, what: str
     return await watch.until(look, what, patience);
   } finally {
     clearInterval(ticking);
+  }
+}
+
+/** Pause before `until` looks again, in milliseconds; but from ten seconds on it may be a twentieth of the time waited. */
+const LOOK_AGAIN = { soonest: 20, latest: 500 };
+
+/**
+ * Waits until a condition holds. Looks again after a tenth of the time waited so far, and after a third if that is a call
+ * to an object of the edge: many calls would take the processor from what is waited for.
+ */
+export async function until(what: string, holds: () => boolean | Promise<boolean>, patience = PATIENCE): Promise<void> {
+  const begin = Date.now();
+  for (;;) {
+    const looked = holds();
+    if (await looked) return;
+    const waited = Date.now() - begin;
+    if (waited > patience) throw new Error(`in vain: ${what}`);
+    const share = typeof looked === "boolean" ? 10 : 3;
+    await sleep(Math.min(Math.max(LOOK_AGAIN.soonest, waited / share), Math.max(LOOK_AGAIN.latest, waited / 20)));
   }
 }
 

@@ -2,8 +2,8 @@
 import { fileURLToPath } from "node:url";
 import type { Miniflare } from "miniflare";
 import { bundleWorker } from "../../src/cli/local-edge/bundle-worker.ts";
-import { loadMiniflare } from "../../src/cli/local-edge/miniflare.ts";
-import { objectsOf, wranglerConfig } from "../../src/cli/local-edge/wrangler-config.ts";
+import { wranglerConfig } from "../../src/cli/local-edge/wrangler-config.ts";
+import { loadMiniflare, objectsOf } from "./miniflare.ts";
 
 /** The driven worker as one module. */
 export function drivenWorker(): Promise<string> {

@@ -5,13 +5,13 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { Device, DeviceError } from "../../src/device/index.ts";
 import type { Mailbox } from "../../src/edge/mailbox/mailbox.ts";
 import type { MailboxStatus } from "../../src/edge/rpc/mailbox-rpc.ts";
 import { ConnectCloseReasonId, deviceURL } from "../../src/sstp/index.ts";
 import { afterAll, mailboxOf, RawClient, startEdge, until } from "../edge/mailbox/support.ts";
 import { partsOf } from "../support/address.ts";
+import type { InspectedEdge } from "../support/inspected-edge.ts";
 import { FULL } from "../support/long-form.ts";
 import { statusOf } from "./lossy.ts";
 import {
@@ -41,7 +41,7 @@ const BEHIND = 40;
 const LENGTHS = [10, 10, 10, 2_000, 30_000] as const;
 
 const seed = seedOf();
-let edge: LocalEdge;
+let edge: InspectedEdge;
 const all = afterAll();
 before(async () => {
   edge = await startEdge(all, { adminToken: ADMIN_TOKEN, keys: KEYS });

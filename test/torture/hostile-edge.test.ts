@@ -9,6 +9,7 @@ import { STREAM_HELD } from "../../src/edge/endpoint/limits.ts";
 import { within } from "../../src/lib/runtime/timeout.ts";
 import { publicKeyOf } from "../../src/streams/index.ts";
 import { RESERVE } from "../../src/streams/limits.ts";
+import { KIND } from "../../src/streams/packet.ts";
 import { FULL } from "../support/long-form.ts";
 import { HostileEdge, type Packet, type Parcel, packetsOf, parcelOf } from "./hostile-edge.ts";
 import { Chance, seedOf } from "./support.ts";
@@ -46,6 +47,21 @@ function two(t: TestContext): readonly [edge: HostileEdge, alice: Party, bob: Pa
     for (const { host } of [alice, bob]) host.end(OVER);
   });
   return [edge, alice, bob];
+}
+
+/** Two edges in one hand, each with one of two devices, and with a host that plays the other there by a key of its own. */
+function impersonated(t: TestContext) {
+  const [near, far] = [new HostileEdge(), new HostileEdge()];
+  const [alice, bob] = [parties(near, ["alice/pc"])[0] as Party, parties(far, ["bob/pc"])[0] as Party];
+  const mallory = new MemoryKeyring();
+  const [asBob, asAlice] = [near.join("bob/pc", mallory), far.join("alice/pc", mallory)];
+  t.after(() => {
+    for (const host of [alice.host, bob.host, asBob, asAlice]) host.end(OVER);
+  });
+  mallory.accept(alice.address, publicKeyOf(alice.keyring.secretKey));
+  bob.keyring.accept(alice.address, publicKeyOf(alice.keyring.secretKey));
+  bob.host.serve("echo", () => assert.fail("a stream was opened"));
+  return { near, alice, bob, mallory, asBob, asAlice };
 }
 
 async function textOf({ readable }: DeviceStream): Promise<string> {
@@ -143,21 +159,117 @@ describe("a hostile edge", () => {
   });
 
   it("that answers and dials by itself has no accepted key, and a pin keeps it off", async (t) => {
-    const [near, far] = [new HostileEdge(), new HostileEdge()];
-    const [alice, bob] = [parties(near, ["alice/pc"])[0] as Party, parties(far, ["bob/pc"])[0] as Party];
-    const mallory = new MemoryKeyring();
-    const [asBob, asAlice] = [near.join("bob/pc", mallory), far.join("alice/pc", mallory)];
-    t.after(() => {
-      for (const host of [alice.host, bob.host, asBob, asAlice]) host.end(OVER);
-    });
-    mallory.accept(alice.address, publicKeyOf(alice.keyring.secretKey));
-    bob.keyring.accept(alice.address, publicKeyOf(alice.keyring.secretKey));
-    bob.host.serve("echo", () => assert.fail("a stream was opened"));
+    const { alice, bob, asBob, asAlice } = impersonated(t);
     await assert.rejects(asAlice.dial(bob.address, "echo"), because("UnknownKey"));
     asBob.serve("echo", () => assert.fail("alice has told something"));
     alice.keyring.pin(bob.address, publicKeyOf(bob.keyring.secretKey));
     await assert.rejects(alice.host.dial(bob.address, "echo"), because("ChangedKey"));
     assert.deepEqual(alice.keyring.pinned(bob.address), publicKeyOf(bob.keyring.secretKey));
+  });
+
+  it("that stands between two devices at first contact is known by its own fingerprint, and opens nothing", async (t) => {
+    const { near, alice, bob, mallory, asBob, asAlice } = impersonated(t);
+    // What alice asks of it, it asks of bob in her name.
+    const outcome = Promise.withResolvers<unknown>();
+    asBob.serve("echo", async (stream) => {
+      stream.accept();
+      await asAlice.dial(bob.address, "echo").then(() => outcome.resolve("opened"), outcome.resolve);
+      stream.reset();
+    });
+    const stream = await alice.host.dial(bob.address, "echo");
+    assert.ok(because("UnknownKey")(await outcome.promise));
+    // Nobody who compares fingerprints takes one for the other, and an honest edge shows it from then on.
+    assert.deepEqual(stream.peer.key, publicKeyOf(mallory.secretKey));
+    asBob.end(OVER);
+    const honest = near.join("bob/pc", bob.keyring);
+    t.after(() => honest.end(OVER));
+    honest.serve("echo", () => assert.fail("a stream was opened"));
+    await assert.rejects(alice.host.dial(bob.address, "echo"), because("ChangedKey"));
+  });
+
+  it("that puts its own key into a handshake makes it fail, whichever message it is", async (t) => {
+    const mallory = publicKeyOf(new Uint8Array(32).fill(3));
+    // The ephemeral keys of both sides, and the static key of the responder, which is sealed.
+    for (const [kind, at] of [
+      [KIND.hello, 3],
+      [KIND.answer, 1],
+      [KIND.answer, 33],
+      [KIND.finish, 1],
+    ] as const) {
+      for (const isPinned of [false, true]) {
+        if (isPinned && (kind === KIND.finish || at === 33)) continue;
+        const [edge, alice, bob] = two(t);
+        if (isPinned) alice.keyring.pin(bob.address, publicKeyOf(bob.keyring.secretKey));
+        bob.host.serve("echo", () => assert.fail("a stream was opened"));
+        let swapped = 0;
+        edge.treat = (parcel) =>
+          packetsOf(parcel).map((packet) => {
+            if (packet.body[0] !== kind) return parcelOf(packet);
+            swapped += 1;
+            packet.body.set(mallory, at);
+            return parcelOf(packet);
+          });
+        // Who has finished its part of the handshake learns only that there is no channel.
+        const reason = kind === KIND.finish ? "ChannelUnknown" : "HandshakeFailed";
+        await assert.rejects(alice.host.dial(bob.address, "echo"), because(reason));
+        assert.ok(swapped > 0);
+        const pin = alice.keyring.pinned(bob.address);
+        if (pin !== undefined) assert.deepEqual(pin, publicKeyOf(bob.keyring.secretKey));
+      }
+    }
+  });
+
+  it("that lets only handshakes through opens nothing: the first record of the dialing device opens", async (t) => {
+    for (const isPinned of [false, true]) {
+      const [edge, alice, bob] = two(t);
+      if (isPinned) alice.keyring.pin(bob.address, publicKeyOf(bob.keyring.secretKey));
+      bob.host.serve("echo", () => assert.fail("a stream was opened"));
+      const held: Packet[] = [];
+      edge.treat = (parcel) =>
+        packetsOf(parcel).flatMap((packet) => {
+          if (packet.body[0] !== KIND.record) return [parcelOf(packet)];
+          held.push(packet);
+          return [];
+        });
+      const dialing = alice.host.dial(bob.address, "echo");
+      await quiet();
+      assert.ok(held.some(({ from }) => from === alice.address));
+      assert.ok(
+        held.every(({ from }) => from === alice.address),
+        "nothing is sealed for a device that is not there",
+      );
+      alice.host.end(OVER);
+      await assert.rejects(dialing);
+    }
+  });
+
+  it("that looks sees neither names of services nor data, ends, resets or their reasons", async (t) => {
+    const [edge, alice, bob] = two(t);
+    bob.host.serve("secret-service", (stream) => stream.readable.pipeTo(stream.writable));
+    bob.host.serve("secret-refusal", (stream) => stream.reset("ServiceUnreachable"));
+    for (const _ of [1, 2]) {
+      const stream = await alice.host.dial(bob.address, "secret-service");
+      await write(stream, "secret-data");
+      await stream.writable.close();
+      assert.equal(await textOf(stream), "secret-data");
+      await stream.closed;
+    }
+    await assert.rejects(alice.host.dial(bob.address, "secret-refusal"), because("ServiceUnreachable"));
+    await assert.rejects(alice.host.dial(bob.address, "secret-nothing"), because("ServiceUnknown"));
+    for (const { octets } of edge.seen) assert.ok(!Buffer.from(octets).includes("secret"));
+    const packets = edge.seen.flatMap(packetsOf);
+    const kinds = new Set(packets.map(({ body }) => body[0]));
+    assert.deepEqual([...kinds].sort(), [KIND.hello, KIND.answer, KIND.finish, KIND.record]);
+    // In clear a record has its kind and its number, which counts.
+    for (const { address } of [alice, bob]) {
+      const numbers = packets
+        .filter(({ from, body }) => from === address && body[0] === KIND.record)
+        .map(({ body }) => Buffer.from(body).readUIntBE(2, 6));
+      assert.deepEqual(
+        numbers,
+        numbers.map((_, index) => index),
+      );
+    }
   });
 
   it("that acknowledges nothing gets no more than an edge holds of a device, whatever the number of channels", async (t) => {
@@ -235,6 +347,47 @@ const ATTACKS: Readonly<Record<string, Attack>> = {
   "swaps senders": (packet) => [{ ...packet, from: "carol/pc" }],
   "denies channels": (packet) => [{ ...packet, body: Uint8Array.of(5, 7) }],
 };
+
+/** Messages that it invents from those that it has seen: in the short form, what takes a second. */
+const INVENTED = FULL ? 100_000 : 5_000;
+/** After so many a device has as many channels as others may begin. */
+const OF_A_DEVICE = 500;
+
+describe("a hostile edge that invents messages", () => {
+  it(`opens nothing, and makes no device fail: ${INVENTED} made of a whole session`, async (t) => {
+    const seed = seedOf();
+    t.diagnostic(`GROOVEWAY_SEED=${seed}`);
+    const chance = new Chance(seed);
+    const [edge, alice, bob] = two(t);
+    bob.host.serve("echo", (stream) => stream.readable.pipeTo(stream.writable));
+    const stream = await alice.host.dial(bob.address, "echo");
+    await write(stream, "hello");
+    await stream.writable.close();
+    assert.equal(await textOf(stream), "hello");
+    const session = [...edge.seen];
+    edge.treat = () => [];
+    for (let count = 0; count < INVENTED; count += 1) {
+      if (count % OF_A_DEVICE === 0) {
+        for (const party of [alice, bob]) {
+          party.host.end(OVER);
+          party.host = edge.join(party.address, party.keyring);
+          party.host.serve("echo", () => assert.fail("a stream was opened"));
+        }
+      }
+      const { from, to, octets } = chance.of(session);
+      const other = chance.of(session).octets;
+      const cut = chance.below(octets.length + 1);
+      const joined = Buffer.concat([octets.subarray(0, cut), other.subarray(chance.below(other.length + 1))]);
+      for (let changes = chance.below(4); changes > 0 && joined.length > 0; changes -= 1) {
+        joined[chance.below(joined.length)] = chance.below(256);
+      }
+      const sender = chance.next() < 0.9 ? from : chance.of(["alice/evil", "carol/pc", to]);
+      edge.deliver({ from: sender, to, octets: joined });
+      if (count % 50 === 0) await turn();
+    }
+    await quiet();
+  });
+});
 
 /** These lose and change nothing for good. */
 const HARMLESS = ["drops packets", "replays packets", "doubles packets", "reorders packets"];
@@ -340,6 +493,7 @@ const NAMES = [
   "HandshakeFailed",
   "SuiteRefused",
   "ChannelUnknown",
+  "TokenEnded",
   "ChangedKey",
   "ConnectionReset",
 ];

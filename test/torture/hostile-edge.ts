@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Destination, RelayConnection } from "../../src/device/relay-connection.ts";
 import type { Keyring } from "../../src/device/streams/keyring.ts";
 import { StreamHost } from "../../src/device/streams/stream-host.ts";
+import { CAPABILITIES } from "../../src/device/transports/transport.ts";
 import { CHACHA_POLY, PacketDecoder } from "../../src/streams/index.ts";
 import { encodePacket } from "../../src/streams/packet.ts";
 
@@ -75,6 +76,7 @@ export class HostileEdge {
     const engine = {
       closed: undefined,
       pendingOctets: 0,
+      expectMessage: () => undefined,
       beginMessage: () => {
         pieces = [];
       },
@@ -93,7 +95,7 @@ export class HostileEdge {
     };
     const connection = {
       engine,
-      transport: { remaining: Number.MAX_SAFE_INTEGER },
+      transport: { remaining: Number.MAX_SAFE_INTEGER, capabilities: CAPABILITIES.websocket },
       session: async (destination: Destination) => ({ ok: true, sessionId: sessionTo(destination) }),
       readySession: sessionTo,
       ready: () => true,

@@ -7,9 +7,9 @@
  *   chunks   longlived            passes for a while, and then all connections are cut
  */
 import { connect, type Socket } from "node:net";
-import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import type { MailboxStatus } from "../../src/edge/rpc/mailbox-rpc.ts";
 import { ResponseReader } from "../../src/encapsulation/http-body.ts";
+import type { InspectedEdge } from "../support/inspected-edge.ts";
 import { listen } from "../support/sockets.ts";
 import { ADMIN_TOKEN, type ENCAPSULATIONS } from "./support.ts";
 
@@ -232,7 +232,7 @@ function frameLength(octets: Buffer): number | undefined {
  * The state of a mailbox as reported by an edge with ADMIN_TOKEN. It is queried over HTTP as an operator would: a query
  * through Miniflare would block this process, and the devices in it.
  */
-export async function statusOf(edge: LocalEdge, address: string): Promise<MailboxStatus> {
+export async function statusOf(edge: InspectedEdge, address: string): Promise<MailboxStatus> {
   const answer = await fetch(`${edge.url}/admin/mailboxes/${encodeURIComponent(address)}`, {
     headers: { Authorization: `Bearer ${ADMIN_TOKEN}` },
   });

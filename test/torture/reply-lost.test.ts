@@ -4,11 +4,11 @@
  */
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
-import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../src/device/index.ts";
 import { deviceURL } from "../../src/sstp/index.ts";
 import { afterAll, RawClient, startEdge, until } from "../edge/mailbox/support.ts";
 import { partsOf } from "../support/address.ts";
+import type { InspectedEdge } from "../support/inspected-edge.ts";
 import { FULL } from "../support/long-form.ts";
 import { type Loss, LossyProxy, statusOf } from "./lossy.ts";
 import { ADMIN_TOKEN, Chance, ENCAPSULATIONS, insist, KEYS, seedOf, stamped, stampOf, tokenFor } from "./support.ts";
@@ -29,7 +29,7 @@ const BEHIND = 4;
 const LATEST = 100;
 
 const seed = seedOf();
-let edge: LocalEdge;
+let edge: InspectedEdge;
 const all = afterAll();
 before(async () => {
   edge = await startEdge(all, { adminToken: ADMIN_TOKEN, keys: KEYS });

@@ -5,12 +5,12 @@
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
-import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { type DeviceStream, StreamError } from "../../src/device/index.ts";
 import { UNSENT, WINDOW } from "../../src/streams/limits.ts";
 import { admit, type Streamer, streamer } from "../device/streams/support.ts";
 import { afterAll, startEdge, until } from "../edge/mailbox/support.ts";
 import { edgeMemory } from "../edge/support.ts";
+import type { InspectedEdge } from "../support/inspected-edge.ts";
 import { FULL } from "../support/long-form.ts";
 import { Chance, ENCAPSULATIONS, seedOf } from "./support.ts";
 import { Tape } from "./tape.ts";
@@ -107,7 +107,7 @@ async function play(stream: DeviceStream, mine: Part, out: Tape, into: Tape): Pr
 
 // One for all: the memory of its runtime is looked at.
 const context = afterAll();
-let edge: LocalEdge;
+let edge: InspectedEdge;
 before(async () => {
   edge = await startEdge(context);
 });
@@ -118,10 +118,10 @@ describe("many streams at a time, over all transports", () => {
     t.diagnostic(`GROOVEWAY_SEED=${seed}`);
     const chance = new Chance(seed);
     const devices = await Promise.all(ENCAPSULATIONS.map((name) => streamer(edge, `many/${name}`, name)));
-    const pairs = devices.flatMap((client) =>
-      devices.filter((one) => one !== client).map((one) => [client, one] as const),
-    );
-    const [each, most] = FULL ? [Math.ceil(1000 / pairs.length), 8 * MIB] : [16, 256 * KIB];
+    const others = await Promise.all(ENCAPSULATIONS.map((name) => streamer(edge, `more/${name}`, name)));
+    // Each transport with each, and with itself.
+    const pairs = devices.flatMap((one) => others.map((other) => [one, other] as const));
+    const [each, most] = FULL ? [Math.ceil(1000 / pairs.length), 8 * MIB] : [12, 256 * KIB];
     let moved = 0;
     let resets = 0;
     async function check(client: Streamer, server: Streamer, n: number): Promise<void> {
@@ -145,14 +145,18 @@ describe("many streams at a time, over all transports", () => {
       else assert.deepEqual([mine.read, theirs.read], [there.octets, here.octets], what);
       moved += mine.read + theirs.read;
     }
-    for (const [client, server] of pairs) admit(server, client);
-    await Promise.all(
-      pairs.flatMap(([client, server], p) =>
-        Array.from({ length: each }, (_, n) => check(client, server, p * each + n)),
-      ),
-    );
+    // Either dials: the channels of a pair begin from both sides at once.
+    const dialing = pairs.flatMap(([one, other], p) => {
+      admit(one, other);
+      admit(other, one);
+      return Array.from({ length: each }, (_, n) => {
+        const [client, server] = chance.next() < 0.5 ? [one, other] : [other, one];
+        return () => check(client, server, p * each + n);
+      });
+    });
+    await Promise.all(dialing.map((dial) => dial()));
     t.diagnostic(`${pairs.length * each} streams, ${resets} of them reset, ${(moved / MIB).toFixed(1)} MiB`);
-    await Promise.all(devices.map(({ device }) => device.close()));
+    await Promise.all([...devices, ...others].map(({ device }) => device.close()));
   });
 });
 
@@ -243,6 +247,93 @@ describe("streams that nobody reads", () => {
       t.diagnostic(`${(written / MIB).toFixed(1)} MiB written, the edge has grown by ${(grown / MIB).toFixed(1)} MiB`);
       assert.ok(grown < 64 * MIB, `the edge has grown by ${grown} bytes`);
       await Promise.all([alice.device.close(), bob.device.close()]);
+    });
+  }
+});
+
+/** Rounds in which both of a pair of times are taken. An odd number: there is one in the middle. */
+const ROUNDS = 7;
+
+/** What streams have to keep of their rate beside others that nobody reads. */
+const KEPT = 0.9;
+
+/**
+ * Compares two times that are taken in turn, in the same minutes on the same machine. Returns the median of the shares of
+ * its rate that the one keeps as the other.
+ */
+async function kept(
+  one: () => Promise<number>,
+  other: () => Promise<number>,
+): Promise<{ share: number; text: string }> {
+  const [shares, times] = [[] as number[], [] as number[]];
+  for (let n = 0; n < ROUNDS; n += 1) {
+    const time = await one();
+    times.push(time);
+    shares.push(time / (await other()));
+  }
+  const [share, time] = [median(shares), median(times)];
+  const all = shares.map((each) => Math.round(each * 100)).join(", ");
+  return { share, text: `${Math.round(share * 100)} % of the rate by which it takes ${Math.round(time)} ms (${all})` };
+}
+
+function median(numbers: readonly number[]): number {
+  return numbers.toSorted((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
+}
+
+async function timed(run: () => Promise<unknown>): Promise<number> {
+  const before = performance.now();
+  await run();
+  return performance.now() - before;
+}
+
+describe("beside streams that nobody reads", {
+  skip: FULL ? false : "SKIPPED: set GROOVEWAY_TORTURE=full, on a machine that does nothing else",
+}, () => {
+  for (const [one, other] of [
+    ["websocket", "longlived"],
+    ["polling", "keepalive"],
+  ] as const) {
+    const moved = one === "polling" ? 4 * MIB : 32 * MIB;
+
+    async function pair(name: string) {
+      const [alice, bob] = await Promise.all([
+        streamer(edge, `alice-${name}/${one}`, one),
+        streamer(edge, `bob-${name}/${other}`, other),
+      ]);
+      admit(bob, alice);
+      bob.device.serve("unread", (stream) => stream.accept());
+      bob.device.serve("echo", (stream) => stream.readable.pipeTo(stream.writable));
+      await echoed(alice, bob, moved, 0);
+      /** Runs with as many streams that take nothing more. */
+      async function beside<T>(count: number, run: () => Promise<T>): Promise<T> {
+        const streams = await Promise.all(
+          Array.from({ length: count }, () => alice.device.dial(bob.address, "unread")),
+        );
+        await stopped(streams.map(endless));
+        const result = await run();
+        for (const stream of streams) stream.reset();
+        return result;
+      }
+      return { alice, bob, beside, close: () => Promise.all([alice.device.close(), bob.device.close()]) };
+    }
+
+    it(`99 streams keep nine tenths of their rate over ${one} and ${other}`, { timeout: 3_000_000 }, async (t) => {
+      const { alice, bob, beside, close } = await pair("one");
+      const octets = moved / 32;
+      const all = () => timed(() => Promise.all(Array.from({ length: 99 }, (_, n) => echoed(alice, bob, octets, n))));
+      const { share, text } = await kept(all, () => beside(1, all));
+      t.diagnostic(text);
+      assert.ok(share >= KEPT, text);
+      await close();
+    });
+
+    it(`the 101st stream keeps nine tenths of its rate over ${one} and ${other}`, { timeout: 3_000_000 }, async (t) => {
+      const { alice, bob, beside, close } = await pair("hundred");
+      const single = () => timed(() => echoed(alice, bob, moved, 1));
+      const { share, text } = await kept(single, () => beside(100, single));
+      t.diagnostic(text);
+      assert.ok(share >= KEPT, text);
+      await close();
     });
   }
 });

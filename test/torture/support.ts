@@ -5,11 +5,13 @@ import { readdirSync, readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import type { LocalEdgeOptions } from "../../src/cli/local-edge/local-edge.ts";
 import { Device, DeviceError, type DeviceOptions } from "../../src/device/index.ts";
+import { residentOctets } from "../bench/edges.ts";
 import { ed25519, jwks } from "../edge/issuer.ts";
 import { listen } from "../support/sockets.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
-import type { Order, Word } from "./runtime.ts";
+import type { Kind, Order, Word } from "./runtime.ts";
 
 /** The encapsulations that end at an edge. */
 export const ENCAPSULATIONS = ["websocket", "longlived", "keepalive", "polling"] as const;
@@ -57,7 +59,12 @@ export const KEYS = jwks(issuer);
 
 /** A token for one device: each device has its own, and so its own share of the RATE. */
 export function tokenFor(address: string): Promise<string> {
-  return issuer.issue({ address, scope: "connect receive send:* stream:*" });
+  return issuer.issue({ address, scope: "connect receive send:* stream:* create:** read:** write:**" });
+}
+
+/** A token for streams over HTTP. */
+export function httpToken(): Promise<string> {
+  return issuer.issue({ scope: "create:* read:* write:*", sub: "soak" });
 }
 
 /** Options of a device with its own token. */
@@ -65,9 +72,15 @@ export async function withToken(options: DeviceOptions): Promise<DeviceOptions> 
   return { ...options, token: await tokenFor(options.address) };
 }
 
+/** What an edge is started with beside its folder, keys and admin token. */
+export type EdgeOptions =
+  | Pick<LocalEdgeOptions, "relayAllow" | "linkSecrets" | "relayName" | "dev">
+  | Record<string, never>;
+
 /** An edge with mailboxes on disk, which can be killed and restarts on the same port. */
 export class Mortal {
-  readonly #folder: string;
+  readonly folder: string;
+  readonly #options: EdgeOptions;
   #process: ChildProcess;
   readonly port: number;
   /** The log of the worker and its runtime. */
@@ -76,17 +89,24 @@ export class Mortal {
   evictions = 0;
   #evicting = false;
 
-  private constructor(folder: string, started: Started, log: string[]) {
-    this.#folder = folder;
+  private constructor(folder: string, options: EdgeOptions, started: Started, log: string[]) {
+    this.folder = folder;
+    this.#options = options;
     this.#process = started.process;
     this.port = started.port;
     this.log = log;
   }
 
-  static async start(): Promise<Mortal> {
+  static async start(options: EdgeOptions = {}): Promise<Mortal> {
     const folder = temporaryFolder();
     const log: string[] = [];
-    return new Mortal(folder, await startOn(folder, 0, log), log);
+    return new Mortal(folder, options, await startOn(folder, 0, log, options), log);
+  }
+
+  /** Resident memory of its runtime, in bytes. */
+  get memory(): number {
+    const [pid = 0] = runtimesOf(this.#process);
+    return residentOctets(pid);
   }
 
   get url(): string {
@@ -98,17 +118,24 @@ export class Mortal {
     await end(this.#process);
     this.kills += 1;
     this.#evicting = false;
-    this.#process = (await startOn(this.#folder, this.port, this.log)).process;
+    this.#process = (await startOn(this.folder, this.port, this.log, this.#options)).process;
+  }
+
+  /** Stops it as an operator does, and starts it again. */
+  async restart(): Promise<void> {
+    await this.close();
+    this.#process = (await startOn(this.folder, this.port, this.log, this.#options)).process;
   }
 
   /** Evicts an object. One that is not in memory cannot be evicted. */
-  async evict(kind: "Tunnel" | "Mailbox", name: string): Promise<void> {
+  async evict(kind: Kind, name: string): Promise<void> {
     // A busy object is waited for, and nothing else is done meanwhile.
     if (this.#evicting || !this.#process.connected) return;
     this.#evicting = true;
     const asked = this.#process;
     const answered = heard(asked, (word) => ("evicted" in word ? word.evicted : undefined));
-    asked.send({ evict: { kind, name } } satisfies Order);
+    // A process that is killed meanwhile takes no order.
+    asked.send({ evict: { kind, name } } satisfies Order, () => undefined);
     const settled = answered
       .catch(() => false)
       .then((evicted) => {
@@ -151,9 +178,9 @@ interface Started {
   readonly port: number;
 }
 
-async function startOn(folder: string, port: number, log: string[]): Promise<Started> {
+async function startOn(folder: string, port: number, log: string[], options: EdgeOptions): Promise<Started> {
   const program = fileURLToPath(new URL("runtime.ts", import.meta.url));
-  const child = fork(program, [folder, String(port), ADMIN_TOKEN, KEYS], {
+  const child = fork(program, [folder, String(port), ADMIN_TOKEN, KEYS, JSON.stringify(options)], {
     execArgv: ["--disable-warning=ExperimentalWarning"],
   });
   child.on("message", (word: Word) => "log" in word && log.push(word.log));

@@ -6,10 +6,11 @@ import { CommandError } from "../command-error.ts";
 import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "../device-options.ts";
 import { withCode } from "../error-line.ts";
 import { EXIT_CODES } from "../exit-codes.ts";
+import { onChange, stateOf } from "../file-changes.ts";
 import { untilInterrupted } from "../interrupt.ts";
 import { type Command, parse, unexpected } from "../parse-arguments.ts";
 import { neededConfigPath } from "../profiles/config-file.ts";
-import { onChange, readConnections, stateOf } from "../streams/connect-file.ts";
+import { readConnections } from "../streams/connect-file.ts";
 import { ExposedServices } from "../streams/exposed-services.ts";
 import { EXPOSING_HELP, EXPOSING_OPTIONS, exposingOptions } from "../streams/exposing-options.ts";
 import { Dialer } from "../streams/forwarded-port.ts";
@@ -21,13 +22,22 @@ export const connectCommand: Command = {
   help: `Usage: grooveway connect [options] [FILE]
 
 Does what several grooveway expose and grooveway forward do, as one device, until it is interrupted. FILE, by default
-connect.toml in the folder of the profiles, has two tables:
+connect.toml in the folder of the profiles, has these tables, or some of them:
 
   [expose]
   ssh = "127.0.0.1:22"              # NAME = "HOST:PORT" or "unix:PATH"
 
   [forward]
   2222 = "office/desk:ssh"          # [BIND:]PORT or unix:PATH = "ADDRESS:NAME"; quote what has a colon
+
+  [socks]
+  expose = ["git.example.com:22"]   # destinations, as of grooveway expose --socks
+
+  [socks.forward]
+  1080 = "office/desk"              # as of grooveway forward --socks: "ADDRESS"
+
+  [to]
+  5432 = "db.example.com:5432"      # what the edge connects to, as of grooveway forward --to
 
 It is read again when it has changed. What is unchanged goes on undisturbed; connections to what was removed or leads
 elsewhere end. If the file cannot be read, what was read before goes on.
@@ -47,10 +57,10 @@ Example: grooveway connect --edge https://edge.example.com --as office/desk offi
     const log = new StreamLog(values);
     const [path = join(dirname(neededConfigPath()), "connect.toml"), ...more] = positionals;
     if (more.length > 0) throw unexpected("connect", more[0]);
-    const state = stateOf(path);
+    const state = stateOf([path]);
     let connections = readConnections(path);
-    const { keyring, resumeTime } = exposingOptions("connect", values, log);
-    const options = { ...deviceOptions("connect", values), resumeTime };
+    const { keyring, resumeTime, plain } = exposingOptions("connect", values, log);
+    const options = { ...deviceOptions("connect", values), resumeTime, plain };
     const interrupted = untilInterrupted();
     const ending = new AbortController();
     const dialer = new Dialer();
@@ -72,16 +82,16 @@ Example: grooveway connect --edge https://edge.example.com --as office/desk offi
           log.tell(`${withCode(error.message, error.code)}; what was read before goes on`, "unreadable");
           return;
         }
-        exposed?.set(connections.expose);
+        exposed?.set(connections.exposed);
         for (const { message, code } of await ports.set(connections.forward))
           log.tell(withCode(message, code), "not-forwarded");
       });
-      onChange(path, state, ending.signal, () => void reload());
+      onChange({ paths: [path], state, signal: ending.signal }, () => void reload());
       return await withStreamDevice(
         { options, keyring, interrupted, isEndless: true, log },
         async ({ device, signal }) => {
           exposed = new ExposedServices(device, log);
-          exposed.set(connections.expose);
+          exposed.set(connections.exposed);
           dialer.attach(device);
           if (!signal.aborted) await once(signal, "abort");
           return EXIT_CODES.Done.status;

@@ -1,28 +1,40 @@
 /** `grooveway edge`: runs the edge on this machine. */
 
-import { readAcknowledgeTime } from "../../edge/policy/acknowledge-time.ts";
-import { readQuota } from "../../edge/policy/quota-setting.ts";
-import { readRate } from "../../edge/policy/rate-setting.ts";
+import { jsonLine, printable } from "../../lib/printable.ts";
+import { backUp } from "../backup/back-up.ts";
+import { restore } from "../backup/restore.ts";
 import { unlessInterrupted, untilInterrupted } from "../interrupt.ts";
+import { edgeArguments } from "../local-edge/edge-arguments.ts";
+import type { EdgeValues } from "../local-edge/edge-options.ts";
 import { startLocalEdge } from "../local-edge/local-edge.ts";
 import { startSettingsServer } from "../local-edge/settings-server.ts";
-import {
-  type Command,
-  minFreeOf,
-  parse,
-  port,
-  readText,
-  settingOption,
-  unexpected,
-  usage,
-} from "../parse-arguments.ts";
-import { readKeyPair } from "../tls.ts";
+import { LEVELS, type Level, logLine } from "../local-edge/worker-log.ts";
+import { alertRules } from "../monitoring/alert-rules.ts";
+import { dashboard } from "../monitoring/dashboard.ts";
+import { size } from "../output.ts";
+import { type Command, minFreeOf, port, readText, unexpected, usage } from "../parse-arguments.ts";
+import { renewedKeyPair } from "../renewed-key-pair.ts";
+
+/** What the command prints instead of running an edge. */
+const PRINTED: Readonly<Partial<Record<string, () => string>>> = { rules: alertRules, dashboard };
+
+const DEFAULT_PORT = "8787";
 
 export const edgeCommand: Command = {
   help: `Usage: grooveway edge [options]
+       grooveway edge backup|restore FILE --state DIR
+       grooveway edge rules|dashboard
 
 Runs the edge on this machine: the same worker that is deployed to Cloudflare, under workerd. It keeps a mailbox for every
 device, and passes devices through to the origin relays that it allows.
+
+  backup         copy the mailboxes of --state into FILE, while the edge runs or not
+  restore        put them into a new --state, which no edge has used. What happened after the backup is lost
+  rules          print alert rules for a Prometheus that scrapes the edge's /metrics
+  dashboard      print a dashboard for Grafana, as JSON
+
+  --config FILE              options by their names, in TOML (port = 443); paths in it are relative to it. The command line
+                             wins over the file
 
 Listening
   --host HOST                address to listen on; default 127.0.0.1. Use 0.0.0.0 to accept other machines
@@ -30,16 +42,19 @@ Listening
   --name NAME                host name by which devices reach this edge, which is the aud of their tokens; repeatable. The
                              address listened on is always a name
   --tls-key FILE, --tls-cert FILE
-                             serve HTTPS with this key and certificate (PEM)
+                             serve HTTPS with this key and certificate (PEM). A new pair in these files is served within a
+                             minute; devices connect again then
   --prefix PATH              path of this edge behind a reverse proxy that does not remove it, such as /groove
   --trusted-proxy ADDRESS    reverse proxy whose X-Forwarded-For is believed, or a network of them such as 10.0.0.0/24;
                              repeatable. Default: those on this machine
 
 Access
   --keys FILE                keys that verify tokens: a JSON Web Key Set, as printed by grooveway token keygen
+  --jwks-url URL             fetch the key set from this URL instead
   --revoked FILE             ids of revoked tokens, one per line or a JSON array
+  --revoked-url URL          fetch the ids from this URL instead, as a JSON array
   --auth-origin              require no token for pass-through: the origin relay authenticates devices itself
-  --admin-token TOKEN        admin token for grooveway mailbox; default the environment variable GROOVEWAY_ADMIN_TOKEN.
+  --admin-token TOKEN|@FILE  admin token for grooveway mailbox; default the environment variable GROOVEWAY_ADMIN_TOKEN.
                              Without one, only tokens with the scope admin are accepted
   --dev-private              for a test on private addresses: permit relays there, and nothing else that is insecure
   --dev                      for development: permit private relays, any allow list, no keys and all else that is insecure
@@ -51,16 +66,20 @@ Mailboxes
                              it is suspended until half of it is free again. sender is what one sender may have waiting
                              for all absent recipients together
   --rate TEXT                limits of one token; default "connections=200 connects=120 octets=20000000 messages=5000
-                             recipients=1000": virtual connections at a time, new ones per minute, bytes and messages sent
-                             per second, recipients per session. With --dev: limits of one address, only if given
+                             recipients=1000 streams=1000": virtual connections at a time, new ones per minute, bytes and
+                             messages sent per second, recipients per session, TCP connections to services. With --dev: limits of one address, only if given
   --acknowledge-time SECONDS how long a device may acknowledge nothing while another device of its identity waits;
                              default 120
+  --keep-time SECONDS        how long a mailbox that is read over HTTP keeps messages that a device has acknowledged;
+                             default 86400, a day
   --min-free MIB             refuse new messages when less is free on the disk; default 64, or an eighth of a small disk
 
 Origin relays and links
   --relay-allow ENTRY        origin relay that may be reached; repeatable. A name, a pattern such as *.relays.example.com,
                              an address, or a range such as 63.209.254.*, each with :PORT, or for the ports 2492, 443 and
                              80. !ENTRY denies, and overrides all others
+  --resolver URL             resolve the names of origin relays by this DNS over HTTPS, with JSON answers; default this
+                             machine's resolver
   --link RELAY               stay connected to this origin relay, so that what waits there arrives at once; repeatable.
                              Other relays are connected to when there is something for them
   --link-ways WAYS           how to connect to origin relays, in order; default "sstp:2492 sstp:443 http:80". tls:PORT is
@@ -70,78 +89,64 @@ Origin relays and links
                              proof and no TLS, even across the public internet
   --link-plain RELAY         allow a proved link to this relay without TLS across the public internet; repeatable
 
+Connections to services
+  --stream-allow ENTRY       TCP destination that devices may reach with grooveway forward --to, if their token has the
+                             scope origin:HOST:PORT; repeatable. HOST:PORT, *.DOMAIN:PORT or ADDRESS/BITS:PORT, with
+                             several ports as 80,443 or 8000-8099
+  --stream-resume SECONDS    how long such a connection outlives that of its device; default 600, at most 86400
+
 Output
   --json                     print one JSON object when listening
-  -v, --verbose              print the worker's log
+  --log-level LEVEL          off, error, warn, info, debug; what the worker and the runtime log is printed to standard
+                             error from this level, a line of JSON each; default warn
+  -v, --verbose              print the worker's log; the same as --log-level debug
 
 Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert cert.pem --name edge.example.com --keys keys.json --state /var/lib/grooveway`,
 
   async run(args) {
-    const { values, positionals } = parse("edge", args, {
-      "relay-allow": { type: "string", multiple: true, default: [] },
-      dev: { type: "boolean", default: false },
-      "dev-private": { type: "boolean", default: false },
-      link: { type: "string", multiple: true, default: [] },
-      "link-ways": { type: "string", default: "" },
-      "link-secret": { type: "string" },
-      "link-plain": { type: "string", multiple: true, default: [] },
-      keys: { type: "string" },
-      revoked: { type: "string" },
-      "auth-origin": { type: "boolean", default: false },
-      port: { type: "string", default: "8787" },
-      host: { type: "string", default: "127.0.0.1" },
-      name: { type: "string", multiple: true, default: [] },
-      "trusted-proxy": { type: "string", multiple: true, default: [] },
-      prefix: { type: "string", default: "" },
-      state: { type: "string" },
-      "admin-token": { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? "" },
-      rate: { type: "string", default: "" },
-      quota: { type: "string", default: "" },
-      "acknowledge-time": { type: "string", default: "" },
-      "min-free": { type: "string" },
-      "tls-key": { type: "string" },
-      "tls-cert": { type: "string" },
-      json: { type: "boolean", default: false },
-      verbose: { type: "boolean", short: "v", default: false },
-    });
-    if (positionals.length > 0) throw unexpected("edge", positionals[0]);
-    const { "tls-key": key, "tls-cert": cert, "relay-allow": relayAllow } = values;
-    if ((key === undefined) !== (cert === undefined))
-      throw usage("edge", "--tls-key and --tls-cert must be given together");
-    const tls = key === undefined || cert === undefined ? undefined : readKeyPair(key, cert);
-    if (values.state === "") throw usage("edge", "--state is empty: name a folder");
-    if (values.revoked !== undefined && values.keys === undefined) throw usage("edge", "--revoked needs --keys");
-    settingOption("edge", "acknowledge-time", readAcknowledgeTime(values["acknowledge-time"]));
-    settingOption("edge", "rate", readRate(values.rate));
-    settingOption("edge", "quota", readQuota(values.quota));
-    const settings = values.keys === undefined ? undefined : await startSettingsServer(values.keys, values.revoked);
+    const { values, positionals, said } = edgeArguments(args);
+    const [action, ...more] = positionals;
+    if (action !== undefined) return act(action, more, values);
+    const { "tls-key": key, "tls-cert": cert, "relay-allow": relayAllow = [] } = values;
+    const pair = key === undefined || cert === undefined ? undefined : renewedKeyPair(key, cert);
+    const least = leastOf(values["log-level"], values.verbose === true, said("log-level"));
+    const adminToken = adminTokenOf(values["admin-token"] ?? "");
+    const { keys, revoked } = values;
+    const settings = keys === undefined && revoked === undefined ? undefined : await startSettingsServer(keys, revoked);
+    const { keysURL = values["jwks-url"], revokedURL = values["revoked-url"] } = settings ?? {};
+    const notice = (line: string) => console.error(`grooveway: ${line}`);
     // Options are validated in here too. If one is invalid, the settings server must not keep the process alive.
     const starting = async () =>
       startLocalEdge({
-        port: port("edge", values.port),
-        host: values.host,
+        port: port("edge", values.port ?? DEFAULT_PORT),
+        host: values.host ?? "127.0.0.1",
         relayAllow,
-        dev: devOf(values.dev, values["dev-private"]),
-        links: values.link,
-        linkWays: values["link-ways"],
+        dev: devOf(values.dev === true, values["dev-private"] === true),
+        links: values.link ?? [],
+        linkWays: values["link-ways"] ?? "",
         ...(values["link-secret"] !== undefined && { linkSecrets: readText(values["link-secret"]) }),
-        linkPlain: values["link-plain"],
-        ...(settings?.keysURL !== undefined && { keysURL: settings.keysURL }),
-        ...(settings?.revokedURL !== undefined && { revokedURL: settings.revokedURL }),
-        ...(values["auth-origin"] && { authOrigin: "origin" }),
-        relayName: values.name,
-        trustedProxies: values["trusted-proxy"],
-        prefix: values.prefix,
+        linkPlain: values["link-plain"] ?? [],
+        ...(values.resolver !== undefined && { resolver: values.resolver }),
+        ...(keysURL !== undefined && { keysURL }),
+        ...(revokedURL !== undefined && { revokedURL }),
+        ...(values["auth-origin"] === true && { authOrigin: "origin" }),
+        relayName: values.name ?? [],
+        trustedProxies: values["trusted-proxy"] ?? [],
+        prefix: values.prefix ?? "",
         ...(values.state !== undefined && { state: values.state }),
-        adminToken: values["admin-token"],
-        rate: values.rate,
-        quota: values.quota,
-        acknowledgeTime: values["acknowledge-time"],
+        adminToken,
+        rate: values.rate ?? "",
+        quota: values.quota ?? "",
+        streamAllow: values["stream-allow"] ?? [],
+        streamResume: values["stream-resume"] ?? "",
+        acknowledgeTime: values["acknowledge-time"] ?? "",
+        keepTime: values["keep-time"] ?? "",
         ...(values["min-free"] !== undefined && { minFree: minFreeOf("edge", values["min-free"]) }),
-        onDisk: (line) => console.error(`grooveway: ${line}`),
-        ...(tls !== undefined && { tls }),
+        onNotice: notice,
+        ...(pair !== undefined && { tls: { key: pair.key, cert: pair.cert } }),
         log: (level, line) => {
-          if (values.verbose) console.error(`${level}: ${line}`);
+          const printed = logLine(least, level, line, Date.now());
+          if (printed !== undefined) console.error(printed);
         },
       });
     const interrupted = untilInterrupted();
@@ -161,12 +166,57 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
         `grooveway: --relay-allow makes ${name} the name of an origin relay, not of this edge: write its port (${name}:PORT), or add --name ${name}`,
       );
     }
-    await interrupted;
+    pair?.follow((tls) => edge.renew(tls), notice);
+    const failure = await Promise.race([edge.failed, interrupted.then(() => undefined)]);
+    pair?.close();
+    if (failure === undefined) await edge.rest();
     await edge.close();
     await settings?.close();
+    if (failure !== undefined) throw failure;
     return 0;
   },
 };
+
+/** Does something else than running an edge. */
+async function act(
+  action: string,
+  [file, ...more]: readonly string[],
+  { state, json = false }: EdgeValues,
+): Promise<number> {
+  const prints = PRINTED[action];
+  if (prints !== undefined) {
+    if (file !== undefined) throw unexpected("edge", file);
+    console.log(prints().trimEnd());
+    return 0;
+  }
+  if (action !== "backup" && action !== "restore") throw unexpected("edge", action);
+  if (more.length > 0) throw unexpected("edge", more[0]);
+  if (file === undefined || file === "") throw usage("edge", `${action} needs a FILE`);
+  if (state === undefined || state === "") throw usage("edge", `${action} needs --state DIR`);
+  if (action === "backup") {
+    const { mailboxes, bytes } = backUp(state, file);
+    if (json) console.log(jsonLine({ event: "backedUp", file, mailboxes, bytes }));
+    else console.log(`${mailboxes} mailboxes, ${size(bytes)}: ${printable(file)}`);
+    return 0;
+  }
+  const { mailboxes, time } = await restore(file, state);
+  if (json) console.log(jsonLine({ event: "restored", state, mailboxes, time }));
+  else console.log(`${mailboxes} mailboxes of ${new Date(time).toISOString()}: ${printable(state)}`);
+  return 0;
+}
+
+/** The least level that is printed. */
+function leastOf(given: string | undefined, verbose: boolean, said: string): Level {
+  const level = given ?? (verbose ? "debug" : "warn");
+  const known = LEVELS.find((one) => one === level);
+  if (known === undefined) throw usage("edge", `${said} ${printable(level)} is not one of ${LEVELS.join(", ")}`);
+  return known;
+}
+
+/** The admin token, or that in a file. */
+function adminTokenOf(given: string): string {
+  return given.startsWith("@") ? readText(given.slice(1)).trim() : given;
+}
 
 /** The setting DEV that the options stand for. */
 function devOf(everything: boolean, onlyPrivate: boolean): string {

@@ -17,7 +17,7 @@ Inspects and manages the mailboxes of an edge.
 
   ls             list the mailboxes
   show           show one mailbox
-  purge          remove its waiting messages
+  purge          remove its waiting messages, and those that it keeps for readers over HTTP
   lock, unlock   refuse messages from all senders, and accept them again
   rule           show who may send to it, or set that: everyone, nobody, or patterns. * is any characters of one name:
                  alice (all her devices), bob/phone, '*-bot', @relay.example.com (everything from that relay)
@@ -52,7 +52,8 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
     const { GROOVEWAY_ADMIN_TOKEN, GROOVEWAY_TOKEN } = process.env;
     const completed = withProfile(values, { inherited: GROOVEWAY_ADMIN_TOKEN ?? GROOVEWAY_TOKEN, most: 1 });
     const { token } = completed;
-    if (token === undefined) throw usage("mailbox", "the edge's admin token is missing: give --token");
+    if (token === undefined)
+      throw usage("mailbox", "the edge's admin token is missing: give --token, or a profile of grooveway login");
     const edge = edgeOf(completed.edge ?? "http://127.0.0.1:8787");
     const ca = completed.ca === undefined ? undefined : readAuthorities(completed.ca);
     const dialler = edgeDialler(edge.href, proxiesOf("mailbox", values), ca);
@@ -99,6 +100,8 @@ interface Status {
   readonly locked: boolean;
   readonly senders: string;
   readonly dropped?: Readonly<Record<string, number>>;
+  /** Bytes of acknowledged messages that are kept for readers over HTTP. */
+  readonly kept?: number;
   /** Why the edge cannot read it. */
   readonly reason?: string;
 }
@@ -131,12 +134,13 @@ function line({ peer, messages, octets, consumer, reason }: Status): string {
 function describe(status: Status): string {
   // Who answers without TLS may lie.
   const drops = Object.entries(status.dropped ?? {}).filter(([, count]) => count > 0);
-  const { oldest } = status;
+  const { oldest, kept = 0 } = status;
   const isTime = typeof oldest === "number" && Math.abs(oldest) <= LAST_TIME;
   const lines = [
     `peer        ${status.peer}`,
     `waiting     ${status.messages} messages, ${size(status.octets)}${status.aside > 0 ? `, ${status.aside} set aside` : ""}`,
     `oldest      ${isTime ? new Date(oldest).toISOString() : "–"}`,
+    ...(kept > 0 ? [`kept        ${size(kept)}, for readers over HTTP`] : []),
     `consumer    ${status.consumer ?? "–"}`,
     `generation  ${status.generation}`,
     `locked      ${status.locked ? "yes" : "no"}`,

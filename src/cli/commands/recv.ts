@@ -11,6 +11,8 @@ import { secondsIn } from "../duration.ts";
 import { type EndSignal, EXIT_CODES, statusOfSignal } from "../exit-codes.ts";
 import { FileReceiver, type FileReceiverOptions } from "../files/file-receiver.ts";
 import { type LeftOver, type LeftOversOptions, listLeftOvers, removeLeftOvers } from "../files/left-overs.ts";
+import { forwardingIn } from "../http/forwarding-options.ts";
+import { TRIES } from "../http/limits.ts";
 import { untilInterrupted } from "../interrupt.ts";
 import { progressBar, size } from "../output.ts";
 import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
@@ -21,6 +23,7 @@ import { openWayMemory } from "../way-memory.ts";
 
 export const recvCommand: Command = {
   help: `Usage: grooveway recv [options]
+       grooveway recv --forward URL [options]
        grooveway recv --list | --remove KEY | --remove-older TIME
 
 Receives the next file or message for this device or its identity, and exits. A file is written under its own name, made
@@ -33,6 +36,11 @@ ${CONNECTION_HELP}
   --out DIR             folder for files, created if missing; default the current folder
   --allow-dotfiles      keep names that begin with a dot; otherwise they get a _ in front
   --json                print a JSON object for each file and message; a body that is not UTF-8 is in base64
+  --forward URL         send what has waited in inboxes to this local server, below its path, and acknowledge what it
+                        answers with 2xx; implies --follow. See grooveway inbox
+  --tries N             how often to send a request before it is set aside at the edge: grooveway inbox ls --failed;
+                        default ${TRIES}. A server that cannot be connected to is waited for
+  --strict-order        set aside nothing for what the server answers: the next request of an inbox waits for the last
   --raw                 print the body of the next message and nothing else, byte for byte: recv --raw > FILE
   --state DIR           folder for state between runs; default GROOVEWAY_STATE, or $XDG_STATE_HOME/grooveway, or
                         ~/.local/state/grooveway
@@ -42,7 +50,8 @@ Unfinished transfers are kept, and continue when the sender does, even with anot
   --remove KEY          remove one, by its key in that list; repeatable
   --remove-older TIME   remove those of which nothing has arrived for this long: 12h, 30d
 
-Example: grooveway recv --edge https://edge.example.com --as bob/laptop --follow --out inbox`,
+Example: grooveway recv --edge https://edge.example.com --as bob/laptop --follow --out inbox
+         grooveway recv --as bob/laptop --forward http://localhost:3000/hooks`,
 
   async run(args) {
     const { values, positionals } = parse("recv", args, {
@@ -52,21 +61,27 @@ Example: grooveway recv --edge https://edge.example.com --as bob/laptop --follow
       "allow-dotfiles": { type: "boolean", default: false },
       json: { type: "boolean", default: false },
       raw: { type: "boolean", default: false },
+      forward: { type: "string" },
+      tries: { type: "string" },
+      "strict-order": { type: "boolean", default: false },
       state: { type: "string" },
       list: { type: "boolean", default: false },
       remove: { type: "string", multiple: true },
       "remove-older": { type: "string" },
     });
     if (positionals.length > 0) throw unexpected("recv", positionals[0]);
-    const { json, raw, follow, list, out = "." } = values;
+    const { json, raw, list, out = "." } = values;
+    const forwards = values.forward !== undefined;
+    const follow = values.follow || forwards;
     if (raw && json) throw usage("recv", "--raw and --json exclude each other: give one");
-    if (raw && follow) throw usage("recv", "--raw gives one message: leave out --follow");
+    if (raw && follow) throw usage("recv", "--raw gives one message: leave out --follow and --forward");
     if (out === "") throw usage("recv", "--out is empty: name a folder");
     const older = values["remove-older"];
     const managesLeftOvers = list || values.remove !== undefined || older !== undefined;
     // With --out, files need no standard output. Messages do.
     const forReports = values.out !== undefined && !raw && !managesLeftOvers;
     const way = managesLeftOvers ? undefined : deviceOptions("recv", values);
+    const forwarding = way === undefined ? undefined : forwardingIn(values, way);
     const output = Output.open(1, { forReports });
     const place = { state: values.state, beside: out };
     if (way === undefined) {
@@ -113,8 +128,10 @@ Example: grooveway recv --edge https://edge.example.com --as bob/laptop --follow
       if (process.stderr.isTTY && !json) {
         tell(`${device.address} is connected by ${device.transport}; files are written to ${visible(resolve(out))}`);
       }
+      const forwarder = forwarding?.({ output, tell, isJson: json, signal: interrupted.signal, device });
       const { received, setAside } = await receive({
         source: device,
+        forwarder,
         files,
         opensFilesFirst,
         output,

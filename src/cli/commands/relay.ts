@@ -21,7 +21,7 @@ import {
   unexpected,
   usage,
 } from "../parse-arguments.ts";
-import { readKeyPair } from "../tls.ts";
+import { renewedKeyPair } from "../renewed-key-pair.ts";
 
 export const relayCommand: Command = {
   help: `Usage: grooveway relay [options]
@@ -38,7 +38,8 @@ Runs an origin relay: SSTP over TCP, with a queue for every device and identity.
                  half of it is free again. sender is what one sender may have waiting for all absent recipients
   --min-free MIB refuse new messages when less is free on the disk of the store; default 64, or an eighth of a small disk
   --tls-key FILE, --tls-cert FILE
-                 also accept SSTP over TLS, with this key and certificate (PEM)
+                 also accept SSTP over TLS, with this key and certificate (PEM). A new pair in these files is served within
+                 a minute
   --tls-port N   port for TLS; default ${TLS_PORT}
   --tls-only     accept TLS only: do not listen on --port
   --keys FILE    keys that verify the tokens of devices: a JSON Web Key Set, as printed by grooveway token keygen. The aud
@@ -82,7 +83,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
       throw usage("relay", "--tls-key and --tls-cert must be given together");
     if (values.store === "") throw usage("relay", "--store is empty: name a file");
     if (values["tls-only"] && key === undefined) throw usage("relay", "--tls-only needs --tls-key and --tls-cert");
-    const tls = key === undefined || cert === undefined ? undefined : readKeyPair(key, cert);
+    const pair = key === undefined || cert === undefined ? undefined : renewedKeyPair(key, cert);
     const settings = await tokenSettings(values);
     // Options are validated in here too. If one is invalid, the settings server must not keep the process alive.
     const starting = async () =>
@@ -98,8 +99,10 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
               : `grooveway: there is room again on the disk of ${values.store}: new messages are accepted`,
           ),
         ...(values.name !== undefined && { names: values.name }),
-        quota: settingOption("relay", "quota", readQuota(values.quota)),
-        ...(tls !== undefined && { tls: { ...tls, port: port("relay", values["tls-port"]) } }),
+        quota: settingOption("relay", "--quota", readQuota(values.quota)),
+        ...(pair !== undefined && {
+          tls: { key: pair.key, cert: pair.cert, port: port("relay", values["tls-port"]) },
+        }),
         tlsOnly: values["tls-only"],
         ...(secrets !== undefined && { linkSecrets: readText(secrets) }),
         ...(settings.keysURL !== undefined && { keysURL: settings.keysURL }),
@@ -111,6 +114,10 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
       await settings.close();
       throw error;
     });
+    pair?.follow(
+      async (tls) => relay.renew(tls),
+      (line) => console.error(`grooveway: ${line}`),
+    );
     const { host, tlsPort } = relay;
     if (values.json) console.log(JSON.stringify({ event: "listening", host, port: relay.port, tlsPort }));
     else {
@@ -121,6 +128,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
         console.log("waiting messages are lost when it stops: give --store FILE to keep them");
     }
     await interrupted;
+    pair?.close();
     await relay.close();
     await settings.close();
     return 0;

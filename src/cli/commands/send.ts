@@ -1,7 +1,8 @@
-/** `grooveway send`: sends files to a device. */
+/** `grooveway send`: sends files, or a text, to a device. */
 import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import { Device, DeviceError, type DeviceOptions } from "../../device/index.ts";
+import { jsonLine, visible } from "../../lib/printable.ts";
 import { FILE_RESOURCE } from "../../transfer/index.ts";
 import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "../device-options.ts";
 import { secondsIn } from "../duration.ts";
@@ -11,9 +12,10 @@ import { edgesOf, roomFor, takeBack } from "../files/recipient-mailbox.ts";
 import { type SendEnd, SendFiles } from "../files/send-files.ts";
 import { SendJournal } from "../files/send-journal.ts";
 import { untilInterrupted } from "../interrupt.ts";
-import { progressBar } from "../output.ts";
+import { progressBar, size } from "../output.ts";
 import { type Command, parse, usage } from "../parse-arguments.ts";
 import { SendReport } from "../send-report.ts";
+import { sendText } from "../send-text.ts";
 import { Output } from "../standard-output.ts";
 import { openStateFolder } from "../state-folder.ts";
 import { openWayMemory } from "../way-memory.ts";
@@ -32,13 +34,15 @@ const JOURNAL = "sending.db";
 
 export const sendCommand: Command = {
   help: `Usage: grooveway send [options] ADDRESS PATH...
+       grooveway send [options] ADDRESS --text TEXT
 
 Sends files and folders, or standard input for -, to IDENTITY or IDENTITY/DEVICE. Exits when the edge or relay has stored
 everything; the recipient may connect later. A file in a folder is named by its path from that folder. Symbolic links are
 neither sent nor followed, and empty folders are not sent. After an interruption, the same command continues where it
-stopped.
+stopped. With --text it sends one message instead, which recv shows with the sender's address.
 
 ${CONNECTION_HELP}
+  --text TEXT           send this text as a message, and no files
   --name NAME           with one PATH: its name at the recipient; default its own, or stdin for -
   --wait TIME           give up after this long without room in the recipient's mailbox, or without a connection: 90s,
                         15m, 12h, at most 14d; default ${DEFAULT_WAIT}. Without room, unfinished transfers are cancelled
@@ -48,19 +52,27 @@ ${CONNECTION_HELP}
   --json                print a JSON object for each file, and one at the end
 
 Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf photos
+         grooveway send --edge https://edge.example.com bob --text "The report is on its way."
          tar c photos | grooveway send --edge https://edge.example.com bob/laptop - --name photos.tar`,
 
   async run(args) {
     const { values, positionals } = parse("send", args, {
       ...CONNECTION_OPTIONS,
       name: { type: "string" },
+      text: { type: "string" },
       wait: { type: "string", default: DEFAULT_WAIT },
       fresh: { type: "boolean", default: false },
       state: { type: "string" },
       json: { type: "boolean", default: false },
     });
     const [to, ...paths] = positionals;
-    if (to === undefined || paths.length === 0) throw usage("send", "an ADDRESS and at least one PATH are needed");
+    const { text } = values;
+    if (to === undefined || (paths.length === 0 && text === undefined)) {
+      throw usage("send", "an ADDRESS and at least one PATH are needed, or --text");
+    }
+    if (text !== undefined && (paths.length > 0 || values.name !== undefined || values.fresh)) {
+      throw usage("send", "--text sends no files: leave out PATH, --name and --fresh, or send the files separately");
+    }
     if (values.name !== undefined && paths.length > 1) throw usage("send", "--name works with one PATH only");
     if (paths.filter((path) => path === "-").length > 1) throw usage("send", "standard input can be sent only once");
     const wait = secondsIn(values.wait);
@@ -71,9 +83,18 @@ Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf ph
     const way = { ...deviceOptions("send", values), ...(ways && { ways }) };
     const output = Output.open(1, { forReports: true });
     const interruption = new Interruption();
+    const tell = (line: string) => console.error(`grooveway: ${line}`);
+    if (text !== undefined) {
+      const { signal } = interruption;
+      const id = await sendText({ way, to, text, wait, signal, ending: () => interruption.ending, tell });
+      const octets = Buffer.byteLength(text);
+      const line = `sent a message of ${size(octets)} to ${visible(to)}`;
+      await output.report([values.json ? jsonLine({ event: "sent", to, id, bytes: octets }) : line, "\n"]);
+      return EXIT_CODES.Done.status;
+    }
     const report = new SendReport({
       output,
-      tell: (line) => console.error(`grooveway: ${line}`),
+      tell,
       progress: progressBar(`to ${to}`),
       to,
       paths,

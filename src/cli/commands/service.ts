@@ -1,4 +1,4 @@
-/** `grooveway service`: lets the system run `expose` or `connect`. */
+/** `grooveway service`: lets the system run `expose`, `connect` or `edge`. */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { userInfo } from "node:os";
@@ -8,21 +8,23 @@ import { CommandError } from "../command-error.ts";
 import { EXIT_CODES } from "../exit-codes.ts";
 import { codeOf } from "../files/file-system.ts";
 import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
+import { type EdgeService, edgeService } from "../service/edge-service.ts";
 import { oneLine, SERVED, type Served, serviceArguments } from "../service/service-arguments.ts";
 import { launchAgent, type Service, systemUnit, userUnit } from "../service/service-files.ts";
 import { tell } from "../streams/stream-device.ts";
 
 export const serviceCommand: Command = {
-  help: `Usage: grooveway service install [--system] [--name NAME] [--print] expose|connect ARGUMENTS...
+  help: `Usage: grooveway service install [--system] [--name NAME] [--print] expose|connect|edge ARGUMENTS...
        grooveway service uninstall [--system] [--name NAME]
 
-Lets systemd, or launchd on macOS, run grooveway expose or grooveway connect with these arguments from now on and after each
+Lets systemd, or launchd on macOS, run grooveway expose, connect or edge with these arguments from now on and after each
 restart of the machine. The service is this user's, and has the user's profiles and keys. It has no secrets in its command
 line or environment: tokens come from a profile of grooveway login, or from --token @FILE.
 
   --system           a service of the system, run by a user of its own (DynamicUser) that has a key of its own in
-                     /var/lib; needs root, --edge and --as. Files that options name are handed to it (LoadCredential)
-  --name NAME        name of the service after grooveway-, to have several; default expose or connect
+                     /var/lib, and an edge its mailboxes; needs root, and for expose and connect --edge and --as. Files
+                     that options name are handed to it (LoadCredential)
+  --name NAME        name of the service after grooveway-, to have several; default that of the command
   --print            print the file that describes the service, and change nothing
 
 Example: grooveway service install expose --as office/desk ssh=127.0.0.1:22`,
@@ -43,7 +45,7 @@ const OPTIONS = {
 function install(args: readonly string[]): number {
   const at = args.findIndex((word, index) => isServed(word) && args[index - 1] !== "--name");
   const command = args[at];
-  if (command === undefined || !isServed(command)) throw usage("service", "name the command: expose or connect");
+  if (command === undefined || !isServed(command)) throw usage("service", "name the command: expose, connect or edge");
   const { values, positionals } = parse("service", args.slice(0, at), {
     ...OPTIONS,
     print: { type: "boolean", default: false },
@@ -51,12 +53,22 @@ function install(args: readonly string[]): number {
   if (positionals.length > 0) throw unexpected("service", positionals[0]);
   const { system } = values;
   const place = placeOf(values.name ?? command, system);
-  const parts = serviceArguments(command, args.slice(at + 1), system);
-  for (const part of parts) oneLine(typeof part === "string" ? part : part.path);
+  const {
+    parts,
+    lines = [],
+    copied = [],
+  }: Partial<EdgeService> & Pick<EdgeService, "parts"> = command === "edge"
+    ? edgeService(args.slice(at + 1), system)
+    : { parts: serviceArguments(command, args.slice(at + 1), system) };
+  for (const part of parts) {
+    if (typeof part === "string") oneLine(part);
+    else if ("path" in part) oneLine(part.path);
+  }
   const service: Service = {
     name: place.name,
     command: [process.execPath, realpathSync(process.argv[1] ?? ""), command, ...parts],
     environment: system ? {} : ownFolders(),
+    lines,
   };
   const text = place.isLaunchd ? launchAgent(service, place.log) : system ? systemUnit(service) : userUnit(service);
   if (values.print) {
@@ -66,6 +78,7 @@ function install(args: readonly string[]): number {
   write(place.path, text);
   const [isStarted, isLasting] = place.isLaunchd ? [bootstrap(place), true] : [enable(place), system || linger()];
   console.log(visible(`${place.name} is installed: ${place.path}`));
+  for (const path of copied) tell(visible(`${path}: after a change run systemctl restart ${place.name}`));
   return isStarted && isLasting ? EXIT_CODES.Done.status : EXIT_CODES.Failed.status;
 }
 
@@ -76,7 +89,8 @@ function uninstall(args: readonly string[]): number {
   const places = names.map((name) => placeOf(name, values.system)).filter(({ path }) => existsSync(path));
   if (places.length === 0)
     throw usage("service", `no service is installed as grooveway-${names.join(" or grooveway-")}`);
-  if (places.length > 1) throw usage("service", `two services are installed: give --name ${names.join(" or --name ")}`);
+  if (places.length > 1)
+    throw usage("service", `several services are installed: give --name ${names.join(" or --name ")}`);
   for (const place of places) {
     if (place.isLaunchd) attempt("launchctl", ["bootout", domain(), place.path]);
     else attempt("systemctl", [...place.scope, "disable", "--now", `${place.name}.service`]);

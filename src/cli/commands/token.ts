@@ -36,8 +36,9 @@ prints a new secret for a link: give it to the edge and the relay with --link-se
   --key FILE         issue: the private key to sign with, a JWK: Ed25519, or oct (HS256)
   --audience NAME    the edge or relay that the token is for: one of its names (RELAY_NAME, --name)
   --address PATTERN  the address that the device may use: alice/laptop, alice/*, or * for any
-  --scope WORDS      what the token allows: connect, receive, send:PATTERN, stream:PATTERN, admin. send:* is everyone,
-                     send:bob the identity, send:bob/* all devices of bob
+  --scope WORDS      what the token allows: connect, receive, send:PATTERN, stream:PATTERN, origin:HOST:PORT, metrics,
+                     admin; streams over HTTP: create:PATTERN, read:PATTERN, write:PATTERN. send:* is everyone, send:bob
+                     the identity, send:bob/* all devices of bob; origin:*.example.com:443; read:app/**
   --expires TIME     how long the token is valid: 90s, 15m, 12h, 30d; default 30d
   --subject TEXT     whom the token is for (sub)
   --json             print JSON

@@ -12,6 +12,7 @@
 import { createHash, hash, randomBytes } from "node:crypto";
 import type { Stats } from "node:fs";
 import { Condition } from "../../lib/condition.ts";
+import { release } from "../../lib/octets.ts";
 import { visible } from "../../lib/printable.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
 import {
@@ -28,7 +29,8 @@ import {
   wholeMessage,
 } from "../../transfer/index.ts";
 import { CommandError } from "../command-error.ts";
-import { cannotRead, DiskPace, type FileToSend, openToSend, type SourceFile } from "./files-to-send.ts";
+import { DiskPace } from "./disk-pace.ts";
+import { cannotRead, type FileToSend, openToSend, type SourceFile } from "./files-to-send.ts";
 import type { Claim, SendJournal } from "./send-journal.ts";
 
 /** Unacknowledged bytes in flight: about a second at 100 Mbit/s, and a bound on memory. */
@@ -277,6 +279,7 @@ export class FileSender {
             if (known !== undefined) journal?.progress(transfer, acknowledged, known);
             for (const offset of hashes.keys()) if (offset <= acknowledged) hashes.delete(offset);
             this.#onProgress(length);
+            releasePiece(bytes);
           }),
         });
       }
@@ -437,6 +440,14 @@ async function* piecesOfStream(stream: AsyncIterable<Uint8Array>): AsyncGenerato
 
 function newPiece(length: number): Buffer {
   return Buffer.allocUnsafe(HEADROOM + length).subarray(HEADROOM);
+}
+
+/**
+ * Frees the memory of a piece that has the size of a part. The garbage collector takes a quarter of the time of `send` if
+ * it has to free all of them. Smaller pieces may share their memory with others.
+ */
+function releasePiece({ buffer }: Buffer): void {
+  if (buffer.byteLength === HEADROOM + PART_BYTES) release(new Uint8Array(buffer));
 }
 
 async function* joined(first: readonly Buffer[], rest: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {

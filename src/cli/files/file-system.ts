@@ -13,6 +13,7 @@
  */
 import * as fs from "node:fs";
 import { dirname, join, parse, resolve } from "node:path";
+import { type Callback, call, DiskPace } from "./disk-pace.ts";
 
 /** A directory entry. */
 export interface Entry {
@@ -126,19 +127,6 @@ const DIRECTORY = fs.constants.O_DIRECTORY ?? 0;
 /** Errors from systems that cannot sync folders. There, names are durable without. */
 const NO_FOLDER_SYNC = new Set(["EINVAL", "EPERM", "EISDIR", "ENOTSUP", "EBADF", "EACCES"]);
 
-/** What functions of node:fs call with their outcome. */
-export type Callback<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
-
-/**
- * Calls a function of node:fs that takes a callback. node:fs/promises costs three times as much, which shows with ten
- * thousand small files.
- */
-export function call<T>(start: (callback: Callback<T>) => void): Promise<T> {
-  return new Promise((resolve, reject) => {
-    start((error, value) => (error === null || error === undefined ? resolve(value) : reject(error)));
-  });
-}
-
 function run(start: (callback: fs.NoParamCallback) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     start((error) => (error === null || error === undefined ? resolve() : reject(error)));
@@ -158,6 +146,13 @@ function open(path: string, flags: number, mode?: number): Promise<number> {
   return call((done) => fs.open(path, flags, mode, done));
 }
 
+function openAtPace(pace: DiskPace, path: string, flags: number, mode?: number): Promise<number> {
+  return pace.call(
+    () => fs.openSync(path, flags, mode),
+    (done) => fs.open(path, flags, mode, done),
+  );
+}
+
 function entryOf(stats: fs.BigIntStats): Entry {
   return {
     kind: stats.isFile() ? "file" : stats.isDirectory() ? "folder" : stats.isSymbolicLink() ? "link" : "other",
@@ -170,22 +165,26 @@ function entryOf(stats: fs.BigIntStats): Entry {
 
 /**
  * Reads of at most this many bytes are done at once: nearly all of them read back what was just written, which is in
- * memory. Longer ones would hold up everything else.
+ * memory. Writes of as much go to memory too, if the disk keeps up. Longer ones would hold up everything else.
  */
-const SMALL_READ = 16 * 1024;
+const SMALL = 16 * 1024;
 
 /** A descriptor that no file has: using it gives EBADF. */
 const CLOSED = 0x7fffffff;
 
 class NodeFile implements OpenFile {
   #fd: number;
+  readonly #pace: DiskPace;
 
-  constructor(fd: number) {
+  constructor(fd: number, pace: DiskPace) {
     this.#fd = fd;
+    this.#pace = pace;
   }
 
   write(bytes: Uint8Array, position: number): Promise<number> {
-    return call((done) => fs.write(this.#fd, bytes, 0, bytes.length, position, done));
+    const onThread = (done: Callback<number>) => fs.write(this.#fd, bytes, 0, bytes.length, position, done);
+    if (bytes.length > SMALL) return call(onThread);
+    return this.#pace.call(() => fs.writeSync(this.#fd, bytes, 0, bytes.length, position), onThread);
   }
 
   append(bytes: Uint8Array): Promise<number> {
@@ -193,7 +192,7 @@ class NodeFile implements OpenFile {
   }
 
   read(into: Uint8Array, position: number): Promise<number> {
-    if (into.length <= SMALL_READ) return at(() => fs.readSync(this.#fd, into, 0, into.length, position));
+    if (into.length <= SMALL) return at(() => fs.readSync(this.#fd, into, 0, into.length, position));
     return call((done) => fs.read(this.#fd, into, 0, into.length, position, done));
   }
 
@@ -219,7 +218,10 @@ class NodeFile implements OpenFile {
 
   setModified(milliseconds: number): Promise<void> {
     const seconds = milliseconds / 1000;
-    return run((done) => fs.futimes(this.#fd, seconds, seconds, done));
+    return this.#pace.run(
+      () => fs.futimesSync(this.#fd, seconds, seconds),
+      (done) => fs.futimes(this.#fd, seconds, seconds, done),
+    );
   }
 
   close(): Promise<void> {
@@ -236,22 +238,25 @@ class NodeFolder implements Folder {
   #fd: number;
   /** Path prefix of its entries: through the handle if /proc exists, otherwise by path. */
   #way: string;
+  readonly #pace: DiskPace;
 
-  private constructor(path: string, id: string, fd: number, way: string) {
+  private constructor(path: string, id: string, fd: number, way: string, pace: DiskPace) {
     this.path = path;
     this.id = id;
     this.#fd = fd;
     this.#way = way;
+    this.#pace = pace;
   }
 
-  static async open(way: string, path: string, flags: number): Promise<NodeFolder> {
+  /** @param pace of the folder above; by default the folder is on a disk of its own */
+  static async open(way: string, path: string, flags: number, pace = new DiskPace()): Promise<NodeFolder> {
     const fd = await open(way, fs.constants.O_RDONLY | DIRECTORY | flags);
     try {
       const { id, kind } = entryOf(await call<fs.BigIntStats>((done) => fs.fstat(fd, { bigint: true }, done)));
       if (kind !== "folder") throw Object.assign(new Error(`${path} is not a folder`), { code: "ENOTDIR" });
       const through = `/proc/self/fd/${fd}`;
-      if ((await statId(through)) === id) return new NodeFolder(path, id, fd, through);
-      return new NodeFolder(path, id, fd, path);
+      if ((await statId(through)) === id) return new NodeFolder(path, id, fd, through, pace);
+      return new NodeFolder(path, id, fd, path, pace);
     } catch (error) {
       fs.closeSync(fd);
       throw error;
@@ -277,7 +282,12 @@ class NodeFolder implements Folder {
   async entry(name: string): Promise<Entry | undefined> {
     try {
       return await this.#on(name, async (path) =>
-        entryOf(await call<fs.BigIntStats>((done) => fs.lstat(path, { bigint: true }, done))),
+        entryOf(
+          await this.#pace.call<fs.BigIntStats>(
+            () => fs.lstatSync(path, { bigint: true }),
+            (done) => fs.lstat(path, { bigint: true }, done),
+          ),
+        ),
       );
     } catch (error) {
       if (codeOf(error) === "ENOENT") return undefined;
@@ -293,11 +303,11 @@ class NodeFolder implements Folder {
   open(name: string, { create, append = false }: OpenOptions = {}): Promise<OpenFile> {
     const { O_RDWR, O_CREAT, O_EXCL, O_APPEND } = fs.constants;
     const flags = O_RDWR | NOFOLLOW | (create === undefined ? 0 : O_CREAT | O_EXCL) | (append ? O_APPEND : 0);
-    return this.#on(name, async (path) => new NodeFile(await open(path, flags, create)));
+    return this.#on(name, async (path) => new NodeFile(await openAtPace(this.#pace, path, flags, create), this.#pace));
   }
 
   openFolder(name: string): Promise<Folder> {
-    return this.#on(name, (path) => NodeFolder.open(path, join(this.path, name), NOFOLLOW));
+    return this.#on(name, (path) => NodeFolder.open(path, join(this.path, name), NOFOLLOW, this.#pace));
   }
 
   makeFolder(name: string, mode: number): Promise<void> {
@@ -305,7 +315,12 @@ class NodeFolder implements Folder {
   }
 
   link(name: string, to: Folder, as: string): Promise<void> {
-    return this.#both(name, to, as, (from, path) => run((done) => fs.link(from, path, done)));
+    return this.#both(name, to, as, (from, path) =>
+      this.#pace.run(
+        () => fs.linkSync(from, path),
+        (done) => fs.link(from, path, done),
+      ),
+    );
   }
 
   rename(name: string, to: Folder, as: string): Promise<void> {
@@ -318,7 +333,12 @@ class NodeFolder implements Folder {
   }
 
   remove(name: string): Promise<void> {
-    return this.#on(name, (path) => run((done) => fs.unlink(path, done)));
+    return this.#on(name, (path) =>
+      this.#pace.run(
+        () => fs.unlinkSync(path),
+        (done) => fs.unlink(path, done),
+      ),
+    );
   }
 
   async sync(): Promise<void> {

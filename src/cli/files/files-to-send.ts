@@ -12,7 +12,7 @@ import { readdir, realpath } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import { visible } from "../../lib/printable.ts";
 import { CommandError } from "../command-error.ts";
-import { type Callback, call } from "./file-system.ts";
+import { type Callback, call, type DiskPace } from "./disk-pace.ts";
 
 /** A regular file to send. */
 export interface FileToSend {
@@ -110,38 +110,8 @@ function joined(folder: Buffer, entry: Buffer): Buffer {
   return folder.at(-1) === SLASH[0] ? Buffer.concat([folder, entry]) : Buffer.concat([folder, SLASH, entry]);
 }
 
-/** Milliseconds that a call takes at most when what it needs is in memory, on a slow processor. */
-const AT_ONCE = 0.25;
-
-/** Calls made on threads after one that took longer: few if it was chance, and most of all calls if the disk is slow. */
-const ON_THREADS = 32;
-
 /** The longest read that may be done at once: copying it takes a few microseconds. */
 const SMALL_READ = 64 * 1024;
-
-/**
- * Decides whether the disk is asked at once or on a thread. What is in memory takes microseconds, and waking a thread
- * several times as much, which shows with ten thousand small files. What is not takes milliseconds, and would hold up
- * everything else.
- */
-export class DiskPace {
-  /** Calls still to be made on threads. */
-  #onThreads = 0;
-
-  /** Calls a function of node:fs, in one of its forms. */
-  async call<T>(atOnce: () => T, onThread: (callback: Callback<T>) => void): Promise<T> {
-    if (this.#onThreads > 0) {
-      this.#onThreads -= 1;
-      return call(onThread);
-    }
-    const began = performance.now();
-    try {
-      return atOnce();
-    } finally {
-      if (performance.now() - began > AT_ONCE) this.#onThreads = ON_THREADS;
-    }
-  }
-}
 
 /** A file open for reading. What its status and its end need is in memory while it is open. */
 export class SourceFile {

@@ -1,9 +1,9 @@
 /**
  * The files of an unfinished transfer, `KEY.part` and `KEY.journal`, and their recovery after a crash.
  *
- * A part is written and synced, and only then claimed by a line in the journal: what is claimed is on disk. A resuming
- * run reads back everything claimed, and keeps the ranges whose checksum matches the journal. The journal is created
- * first and removed first, so a part file without a journal is garbage.
+ * A part is written, and claimed by a line in the journal. Both are synced at the same time, so after a crash a claim may
+ * be there without its part. A resuming run reads back everything claimed, and keeps only the ranges whose checksum
+ * matches the journal. The journal is created first and removed first, so a part file without a journal is garbage.
  *
  * The hash of the file is computed from what is read back, as the file grows.
  *
@@ -171,11 +171,10 @@ export class PartialFile {
       bytes: part.bytes.subarray(from - part.offset, to + 1 - part.offset),
     }));
     await Promise.all(pieces.map(({ from, bytes }) => writeAll(this.#part, bytes, from)));
-    await this.#sync();
     const lines = pieces.map(({ from, bytes }) =>
       journalLine({ type: "range", offset: from, length: bytes.length, crc32: crc32(bytes) }),
     );
-    await this.#journal.append(lines.join(""));
+    await Promise.all([this.#sync(), this.#journal.append(lines.join(""))]);
     for (const [from, to] of decision.ranges) this.receiving.written(from, to);
     // Ignore errors here: `verify` reads again and reports them.
     this.#readOn().catch(() => undefined);

@@ -38,8 +38,9 @@ import {
   parseTrust,
   pinOf,
   type TrustLine,
+  withAccepted,
   withPending,
-  withTrust,
+  withPin,
 } from "./trust-text.ts";
 
 /** Bytes of the file `trust`: room for thousands of lines. */
@@ -119,7 +120,7 @@ export class FileKeyring implements Keyring {
       return "ChangedKey";
     }
     const line: TrustLine = { kind: "pin", address, key };
-    this.#try(() => this.change((lines) => [...lines, line]));
+    this.#try(() => this.change((lines) => withPin(lines, address, key)));
     this.#options.tell?.(line, true);
     return undefined;
   }
@@ -130,7 +131,7 @@ export class FileKeyring implements Keyring {
     if (!isPattern(address)) return "UnknownKey";
     const isFirst = !known.some((line) => line.kind === "accept" && line.address === address);
     if (this.#options.acceptNew === true && isFirst) {
-      this.#try(() => this.change((lines) => withTrust(lines, address, key)));
+      this.#try(() => this.change((lines) => withAccepted(lines, address, key)));
       this.#options.tell?.({ kind: "accept", address, key }, true);
       return undefined;
     }

@@ -2,8 +2,10 @@
  * The contents of the file `trust`: whose keys this user's devices trust. Pure.
  *
  *   accept alice/*      abcd-...    devices with such an address and this key may open streams here
- *   pin office/desk     abcd-...    the key of a device that was dialed
+ *   pin office/desk     abcd-...    the key that a device must have when it is dialed
  *   pending eve/laptop  abcd-...    has tried to open a stream, and is not accepted
+ *
+ * No pin lets a device open streams here. The key with which one device is accepted is also its pin until there is one.
  *
  * @module
  */
@@ -72,24 +74,42 @@ export function isAccepted(lines: readonly TrustLine[], address: string, key: Ui
   );
 }
 
-/** The pinned key of an address. */
+/** The key that a device must have when it is dialed; undefined if none is known. */
 export function pinOf(lines: readonly TrustLine[], address: string): Uint8Array | undefined {
-  return lines.find((line) => line.kind === "pin" && line.address === address)?.key;
+  const keys = (kind: TrustLine["kind"]) => lines.filter((line) => line.kind === kind && line.address === address);
+  const [pin] = keys("pin");
+  // A person who has compared the key of a device does not take another one for it.
+  const [accepted, ...others] = isDevice(address) ? keys("accept") : [];
+  return (pin ?? (others.length === 0 ? accepted : undefined))?.key;
 }
 
-/** Trusts a key: it may dial, and if the address names one device, it is the key of that device. */
-export function withTrust(lines: readonly TrustLine[], address: string, key: Uint8Array): readonly TrustLine[] {
-  const isDevice = address.includes("/") && !address.includes("*");
+/** Whether an address names one device. */
+export function isDevice(address: string): boolean {
+  return address.includes("/") && !address.includes("*");
+}
+
+/** Accepts a key, and no other, for an address or pattern: such devices may open streams here. */
+export function withAccepted(lines: readonly TrustLine[], address: string, key: Uint8Array): readonly TrustLine[] {
   const kept = lines.filter((line) => {
     if (line.kind === "pending") return !(isSameKey(line.key, key) && matchesAddress(address, line.address));
-    return line.address !== address;
+    return line.kind !== "accept" || line.address !== address;
   });
-  return [...kept, { kind: "accept", address, key }, ...(isDevice ? [{ kind: "pin", address, key } as const] : [])];
+  return [...kept, { kind: "accept", address, key }];
 }
 
-/** Removes all that is known of an address or pattern. */
-export function withoutTrust(lines: readonly TrustLine[], address: string): readonly TrustLine[] {
-  return lines.filter((line) => line.address !== address);
+/** Pins the key of a device. Whether that may open streams here does not change. */
+export function withPin(lines: readonly TrustLine[], address: string, key: Uint8Array): readonly TrustLine[] {
+  return [...withoutPin(lines, address), { kind: "pin", address, key }];
+}
+
+/** Removes what is accepted or pending under an address or pattern. */
+export function withoutAccepted(lines: readonly TrustLine[], address: string): readonly TrustLine[] {
+  return lines.filter((line) => line.address !== address || line.kind === "pin");
+}
+
+/** Removes the pin of a device. */
+export function withoutPin(lines: readonly TrustLine[], address: string): readonly TrustLine[] {
+  return lines.filter((line) => line.address !== address || line.kind !== "pin");
 }
 
 /** Adds a device that has tried. */

@@ -57,10 +57,10 @@ async function makeBundle(entry: string): Promise<Bundle> {
       {
         name: "record-sources",
         setup: ({ onLoad }) =>
-          onLoad({ filter: /./ }, async ({ path }) => {
+          onLoad({ filter: /./ }, async ({ path, with: attributes }) => {
             const contents = await readFile(path);
             sources[path] = hashOf(contents);
-            return { contents, loader: "default" };
+            return { contents, loader: attributes.type === "text" ? "text" : "default" };
           }),
       },
     ],

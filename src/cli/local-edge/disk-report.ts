@@ -4,10 +4,10 @@
  * @module
  */
 import { join } from "node:path";
-import type { Miniflare } from "miniflare";
 import { DiskWatch } from "../../lib/node/disk-watch.ts";
 import { size } from "../output.ts";
 import type { EdgeRun } from "./edge-run.ts";
+import type { WorkerRuntime } from "./worker-runtime.ts";
 
 /** Name of the ballast file in the state folder. */
 const BALLAST = "ballast";
@@ -15,28 +15,42 @@ const BALLAST = "ballast";
 /** Retry interval in milliseconds when the worker does not answer: it may be restarting. */
 const AGAIN = 1000;
 
+/** Milliseconds to wait for its answer: it only notes what it is told, and other work is short. */
+const PATIENCE = 5000;
+
+/** How SQLite says that a disk is read-only or broken, in lines of the worker and of workerd. */
+const FAILED_WRITE = /SQLITE_(?:READONLY|IOERR|CANTOPEN)/;
+
+/** How the runtime logs a write that has failed outside the worker's code. */
+const RUNTIME_FULL = /^(?:e = )?workerd\/util\/sqlite\S* failed: .*SQLITE_FULL/s;
+
 interface Options {
   readonly state?: string;
   /** Path under which the edge is served; default the root. */
   readonly prefix?: string;
   readonly minFree?: number;
-  readonly onDisk?: (line: string) => void;
+  readonly onNotice?: (line: string) => void;
 }
 
 export class DiskTeller {
-  readonly #miniflare: Miniflare;
+  readonly #runtime: WorkerRuntime;
   readonly #secret: string;
-  readonly #url: string;
+  readonly #path: string;
   readonly #watch: DiskWatch;
   #telling: Promise<void> | undefined;
   #untold = true;
   #closed = false;
   #again: NodeJS.Timeout | undefined;
 
-  constructor(miniflare: Miniflare, secret: string, { state, prefix = "", minFree, onDisk }: Options, run: EdgeRun) {
-    this.#miniflare = miniflare;
+  constructor(
+    runtime: WorkerRuntime,
+    secret: string,
+    { state, prefix = "", minFree, onNotice }: Options,
+    run: EdgeRun,
+  ) {
+    this.#runtime = runtime;
     this.#secret = secret;
-    this.#url = `http://edge${prefix}/local/disk`;
+    this.#path = `${prefix}/local/disk`;
     this.#watch = new DiskWatch({
       // Without a state folder, workerd stores everything in its temporary folder.
       folder: state ?? run.folder,
@@ -44,7 +58,7 @@ export class DiskTeller {
       minFree,
       changed: (full, least) => {
         const where = state ?? run.folder;
-        onDisk?.(
+        onNotice?.(
           full
             ? `less than ${size(least)} is free on the disk of ${where} (--min-free): new messages are refused [StorageFull]`
             : `there is room again on the disk of ${where}: new messages are accepted`,
@@ -52,14 +66,26 @@ export class DiskTeller {
         // If the disk is full from the start, this runs inside the DiskWatch constructor, before #watch is set.
         queueMicrotask(() => void this.tell());
       },
+      failing: (isFailing) => {
+        const where = state ?? run.folder;
+        onNotice?.(
+          isFailing
+            ? `the disk of ${where} takes no writes, perhaps because the system has made it read-only: new messages are refused [StorageFailed]`
+            : `the disk of ${where} takes writes again: new messages are accepted`,
+        );
+        void this.tell();
+      },
     });
-    // A restarted workerd has lost the disk state.
-    run.onRuntime = () => void this.tell();
   }
 
   /** Scans a line of the worker's log for failed writes. */
   hear(line: string): void {
-    if (!line.includes('"reason":"StorageFull"')) return;
+    if (FAILED_WRITE.test(line)) {
+      this.#watch.broke();
+      void this.tell();
+      return;
+    }
+    if (!line.includes('"reason":"StorageFull"') && !RUNTIME_FULL.test(line)) return;
     this.#watch.failed();
     // The worker has marked the disk as full on its own. Tell it the actual state.
     void this.tell();
@@ -83,16 +109,8 @@ export class DiskTeller {
   async #tell(): Promise<void> {
     while (this.#untold && !this.#closed) {
       this.#untold = false;
-      const told = await this.#miniflare
-        .dispatchFetch(this.#url, {
-          method: "PUT",
-          headers: { Authorization: `Bearer ${this.#secret}` },
-          body: this.#watch.full ? "full" : "free",
-        })
-        .then(
-          ({ ok }) => ok,
-          () => false,
-        );
+      const body = this.#watch.isFailing ? "failing" : this.#watch.full ? "full" : "free";
+      const told = await this.#runtime.tell({ path: this.#path, secret: this.#secret, body, patience: PATIENCE });
       if (told || this.#closed) continue;
       clearTimeout(this.#again);
       this.#again = setTimeout(() => void this.tell(), AGAIN);

@@ -31,8 +31,6 @@ const TMP = ["TMPDIR", "TMP", "TEMP"];
 export interface EdgeRun {
   /** Runs `make`. Its child processes belong to this run: they are recorded before they can serve anything. */
   start<T>(make: () => T): T;
-  /** Called for each workerd process that starts; a second one starts after the first has crashed. */
-  onRuntime: ((runtime: ChildProcess) => void) | undefined;
   /** Folder for temporary files. */
   readonly folder: string;
   /** Releases the resources. Call it after workerd has exited. */
@@ -129,7 +127,7 @@ function isOurs(folder: string): boolean {
 const current = new AsyncLocalStorage<Run>();
 let subscribed = false;
 
-/** Miniflare does not expose the process that it starts; Node's diagnostics channel does. */
+/** A child process is recorded whoever starts it, by Node's diagnostics channel. */
 function subscribeOnce(): void {
   if (subscribed) return;
   subscribed = true;
@@ -146,7 +144,6 @@ class Run implements EdgeRun {
   readonly #children = new Map<ChildProcess, ProcessId>();
   readonly #atExit = () => this.close();
   #closed = false;
-  onRuntime: ((runtime: ChildProcess) => void) | undefined;
 
   constructor(stateLock: FileLock | undefined, folder: string) {
     subscribeOnce();
@@ -181,7 +178,6 @@ class Run implements EdgeRun {
       this.#children.delete(child);
       if (!this.#closed) this.#write();
     });
-    this.onRuntime?.(child);
   }
 
   close(): void {

@@ -1,26 +1,26 @@
 /**
- * Runs the edge on this machine: the same worker and Durable Objects that are deployed, in workerd through Miniflare.
+ * Runs the edge on this machine: the same worker and Durable Objects that are deployed, in workerd.
  *
  * @module
  */
 import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import type { Miniflare, MiniflareOptions } from "miniflare";
 import { forbidden } from "../../edge/policy/check-settings.ts";
 import { readPrefix } from "../../edge/policy/prefix-setting.ts";
 import type { GivenSettings } from "../../edge/policy/settings.ts";
 import { EARLY_END } from "../../lib/early-end.ts";
-import { within } from "../../lib/runtime/timeout.ts";
 import { checked, problemText } from "../../lib/setting.ts";
 import { CommandError } from "../command-error.ts";
+import { isMissingPackage } from "../error-line.ts";
 import { DiskTeller } from "./disk-report.ts";
 import { type LocalResolver, startLocalResolver } from "./dns-over-https.ts";
 import { edgeNames } from "./edge-names.ts";
 import { beginRun } from "./edge-run.ts";
 import { sweepEmptyDatabases } from "./empty-databases.ts";
-import { loadMiniflare } from "./miniflare.ts";
-import { type Front, freePort, frontBinding, urlOf } from "./workerd-socket.ts";
-import { objectsOf, wranglerConfig } from "./wrangler-config.ts";
+import { freePort, urlOf } from "./listening-address.ts";
+import { superviseWorkerd } from "./supervise-workerd.ts";
+import type { KeyPair, StartRuntime, WorkerDefinition, WorkerRuntime } from "./worker-runtime.ts";
+import { wranglerConfig } from "./wrangler-config.ts";
 
 /** Options of a local edge. Names in capitals are settings of the worker. */
 export interface LocalEdgeOptions {
@@ -58,8 +58,14 @@ export interface LocalEdgeOptions {
   readonly revokedURL?: string;
   /** Seconds a device may hold messages unacknowledged while another waits: ACKNOWLEDGE_TIME. */
   readonly acknowledgeTime?: string;
+  /** Seconds for which a mailbox that is read over HTTP keeps what was acknowledged: KEEP_TIME. */
+  readonly keepTime?: string;
   /** `origin`: devices passed through need no token here, the origin relay authenticates them: AUTH_ORIGIN. */
   readonly authOrigin?: string;
+  /** TCP destinations that devices may reach: STREAM_ORIGINS. */
+  readonly streamAllow?: readonly string[];
+  /** Seconds for which these connections outlive those of their devices: STREAM_RESUME. */
+  readonly streamResume?: string;
   /** Token for /admin: ADMIN_TOKEN. */
   readonly adminToken?: string;
   /** What one address may do: RATE. Default no limits. */
@@ -72,14 +78,19 @@ export interface LocalEdgeOptions {
    * Bytes to keep free on the disk; with less, new messages are refused. Default 64 MiB, or an eighth of a small disk.
    */
   readonly minFree?: number;
-  /** Called with a line for the operator when the disk becomes full, and when it has room again. */
-  readonly onDisk?: (line: string) => void;
-  /** PEM texts. If given, the edge speaks HTTPS. */
-  readonly tls?: { readonly key: string; readonly cert: string };
+  /**
+   * Called with a line for the operator: the disk has become full, or has room again; the runtime has crashed, and is
+   * started again.
+   */
+  readonly onNotice?: (line: string) => void;
+  /** If given, the edge speaks HTTPS. */
+  readonly tls?: KeyPair;
   /** Called for each line that the worker or workerd logs. */
   readonly log?: (level: string, line: string) => void;
   /** The worker as one module, instead of the edge's own. For tests that wrap the edge. */
   readonly code?: string;
+  /** What runs the worker. Default workerd, with a supervisor. */
+  readonly start?: StartRuntime;
 }
 
 export interface LocalEdge {
@@ -89,15 +100,29 @@ export interface LocalEdge {
   readonly names: readonly string[];
   /** Names of its listening address that mean an origin relay instead, because the allow list has them. */
   readonly relayNames: readonly string[];
-  readonly miniflare: Miniflare;
+  /** Resolves with the error when the edge has crashed too often to be started again. {@link close} it then. */
+  readonly failed: Promise<CommandError>;
+  /**
+   * Serves another certificate. Those that wait are answered, and workerd starts again: connections are cut off, and new
+   * ones are refused for less than two seconds.
+   */
+  renew(tls: KeyPair): Promise<void>;
+  /** Tells devices when to come back, and admits nothing more. Call {@link close} after it. */
+  rest(): Promise<void>;
   close(): Promise<void>;
 }
 
 /** How many ports to try if any will do. */
 const ANY_PORT_TRIES = 3;
 
-/** Startup takes one second, or ten on a busy machine. After this many milliseconds workerd will not start any more. */
-const START_TIMEOUT = 60_000;
+/** Time for the edge to answer those that wait, in milliseconds: it takes half a second for it, and two on a busy machine. */
+const STOP_TIMEOUT = 3000;
+
+/** The same before another certificate is served: new connections are refused meanwhile. */
+const RENEW_TIMEOUT = 1000;
+
+/** Time for it to tell its devices, which takes it 5 s at most, and to write what it has counted. */
+const REST_TIMEOUT = 8_000;
 
 /**
  * Starts the edge.
@@ -118,52 +143,69 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
   try {
     if (options.state !== undefined) sweepEmptyDatabases(options.state);
     if (options.resolver === undefined) resolver = await startLocalResolver();
+    const start = options.start ?? superviseWorkerd;
+    const log = (level: string, line: string) => {
+      if (line.includes(EARLY_END)) return;
+      heed?.hear(line);
+      options.log?.(level, line);
+    };
+    const worker = definition(code, secret, { resolver: resolver?.url ?? "", ...options });
     for (let tries = ANY_PORT_TRIES; ; tries -= 1) {
-      const front = { worker: wranglerConfig().name, host, port: await portOf(host, options.port), tls: options.tls };
-      const heard = (level: string, line: string) => {
-        heed?.hear(line);
-        options.log?.(level, line);
-      };
-      const settings = configuration(code, front, secret, { resolver: resolver?.url ?? "", ...options, log: heard });
-      const { Miniflare, NoOpLog } = loadMiniflare();
-      const miniflare = run.start(() => new Miniflare({ ...settings, log: new NoOpLog() }));
+      const front = { host, port: await portOf(host, options.port), tls: options.tls };
+      let runtime: WorkerRuntime;
       try {
-        await inTime(miniflare.ready);
+        runtime = await start({
+          worker,
+          front,
+          run,
+          state: options.state,
+          log,
+          notice: (line) => options.onNotice?.(line),
+          restarted: () => void heed?.tell(),
+        });
       } catch (cause) {
-        // A workerd that did not start may not stop either. It ends with this process.
-        await inTime(miniflare.dispose()).catch(() => undefined);
         // Another program may have taken the free port first.
-        if (options.port === 0 && tries > 1) continue;
+        if (options.port === 0 && tries > 1 && !isMissingPackage(cause)) continue;
+        // That has an error of its own.
+        if (isMissingPackage(cause)) throw cause;
         throw new CommandError(
           "EdgeFailed",
           `the edge did not start: ${cause instanceof Error ? cause.message : cause}`,
         );
       }
       // Before the command announces the edge: with a full disk, even the first message is refused.
-      const disk = new DiskTeller(miniflare, secret, { ...options, prefix }, run);
+      const disk = new DiskTeller(runtime, secret, { ...options, prefix }, run);
       await disk.tell();
       heed = disk;
+      const order = async (name: string, patience: number) => {
+        await runtime.tell({ path: `${prefix}/local/${name}`, secret, patience });
+      };
       const close = async () => {
         await disk.close();
-        await miniflare.dispose();
+        // Those that wait for something get an answer.
+        await order("stop", STOP_TIMEOUT);
+        await runtime.dispose();
         await resolver?.close();
         run.close();
       };
-      const url = `${urlOf(front)}${prefix}`;
-      return { url, names: namesOf(options), relayNames: relayNamesOf(options), miniflare, close };
+      return {
+        url: `${urlOf(front)}${prefix}`,
+        names: namesOf(options),
+        relayNames: relayNamesOf(options),
+        failed: runtime.failed,
+        renew: async (tls) => {
+          await order("stop", RENEW_TIMEOUT);
+          await runtime.renew(tls);
+        },
+        rest: () => order("rest", REST_TIMEOUT),
+        close,
+      };
     }
   } catch (error) {
     await resolver?.close();
     run.close();
     throw error;
   }
-}
-
-/** Awaits a promise, for at most START_TIMEOUT. */
-async function inTime<T>(promise: Promise<T>): Promise<T> {
-  const got = await within(START_TIMEOUT, promise);
-  if (got === undefined) throw new Error(`the runtime did not start within ${START_TIMEOUT / 1000} s: try again`);
-  return got.value;
 }
 
 function namesOf({ host = "127.0.0.1", relayName = [], relayAllow }: LocalEdgeOptions): string[] {
@@ -197,48 +239,24 @@ export function settingsOf(options: LocalEdgeOptions): Required<GivenSettings> {
     LINK_WAYS: options.linkWays,
     LINK_SECRETS: options.linkSecrets,
     LINK_PLAIN: options.linkPlain?.join(","),
+    STREAM_ORIGINS: options.streamAllow?.join(" "),
+    STREAM_RESUME: options.streamResume,
     RATE: options.rate,
     QUOTA: options.quota,
     ACKNOWLEDGE_TIME: options.acknowledgeTime,
+    KEEP_TIME: options.keepTime,
     TRUSTED_PROXIES: options.trustedProxies?.join(","),
     PREFIX: options.prefix,
     DEV: options.dev,
   };
 }
 
-function configuration(code: string, front: Front, secret: string, options: LocalEdgeOptions): MiniflareOptions {
-  const config = wranglerConfig();
-  const objects = objectsOf(config);
-  const given = Object.entries(settingsOf(options)).filter(([, value]) => value !== undefined);
-  const unset = Object.fromEntries(config.variables.map((name) => [name, ""]));
+function definition(code: string, secret: string, options: LocalEdgeOptions): WorkerDefinition {
+  const { name, compatibilityDate, compatibilityFlags, objects, variables } = wranglerConfig();
+  const given = Object.entries(settingsOf(options)).filter((pair): pair is [string, string] => pair[1] !== undefined);
+  const unset = Object.fromEntries(variables.map((variable) => [variable, ""]));
   const texts = { ...unset, ...Object.fromEntries(given), LOCAL_SECRET: secret };
-  const variables = Object.entries(texts).map(([name, value]) => [name, { type: "text", value } as const] as const);
-  return {
-    // Miniflare's own listener, which must not be reachable from outside.
-    host: "127.0.0.1",
-    port: 0,
-    // Otherwise Miniflare downloads sample request metadata and reports usage.
-    cf: false,
-    // Otherwise it announces itself to other programs of this user through files in the home folder.
-    enableDevRegistry: false,
-    telemetry: { enabled: false },
-    ...(options.state !== undefined && { resourcePersistencePath: options.state }),
-    handleStructuredLogs: (entry: { level: string; message: string }) => {
-      if (!entry.message.includes(EARLY_END)) options.log?.(entry.level, entry.message);
-    },
-    workers: [
-      {
-        config: {
-          name: config.name,
-          compatibilityDate: config.compatibilityDate,
-          compatibilityFlags: config.compatibilityFlags,
-          manifest: { mainModule: "worker.js", modules: { "worker.js": { type: "esm", contents: code } } },
-          exports: objects.exports,
-          env: { ...objects.env, ...Object.fromEntries(variables), FRONT: frontBinding(front) },
-        },
-      },
-    ],
-  };
+  return { name, code, compatibilityDate, compatibilityFlags, objects, texts };
 }
 
 /** Returns the worker as one module: from the published package, or bundled from source in the repository. */

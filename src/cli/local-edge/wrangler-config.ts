@@ -27,17 +27,6 @@ export function wranglerConfig(): WranglerConfig {
   return read;
 }
 
-/** The worker's objects, as Miniflare's configuration of a worker has them. */
-export function objectsOf({ name, objects }: WranglerConfig) {
-  const bindings = Object.entries(objects).map(
-    ([binding, exportName]) => [binding, { type: "durable-object", worker: name, exportName } as const] as const,
-  );
-  const classes = Object.values(objects).map(
-    (exportName) => [exportName, { type: "durable-object", storage: "sqlite" } as const] as const,
-  );
-  return { env: Object.fromEntries(bindings), exports: Object.fromEntries(classes) };
-}
-
 function parseConfig(text: string): WranglerConfig {
   const tables = parseToml(text);
   const [top = {}] = tables.get("") ?? [];

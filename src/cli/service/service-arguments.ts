@@ -7,6 +7,7 @@ import { statSync } from "node:fs";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { printable, visible } from "../../lib/printable.ts";
 import { CONNECTION_OPTIONS } from "../device-options.ts";
+import { HTTP_OPTIONS, httpServicesIn } from "../http/http-services.ts";
 import { parse, unexpected, usage } from "../parse-arguments.ts";
 import { neededConfigPath } from "../profiles/config-file.ts";
 import { readConnections } from "../streams/connect-file.ts";
@@ -14,7 +15,7 @@ import { EXPOSE_OPTIONS, exposedIn, exposingOptions } from "../streams/exposing-
 import { LOG_OPTIONS, StreamLog } from "../streams/stream-log.ts";
 import type { Credential } from "./service-files.ts";
 
-export const SERVED = ["expose", "connect"] as const;
+export const SERVED = ["expose", "connect", "edge"] as const;
 
 export type Served = (typeof SERVED)[number];
 
@@ -31,7 +32,7 @@ const TEXTS_OR_FILES: readonly string[] = ["token", "proxy"];
  * @throws CommandError Usage, CannotRead, ConfigUnusable
  */
 export function serviceArguments(
-  command: Served,
+  command: Exclude<Served, "edge">,
   args: readonly string[],
   isSystem: boolean,
   env: Readonly<Record<string, string | undefined>> = process.env,
@@ -39,6 +40,7 @@ export function serviceArguments(
   const { values, positionals } = parse(command, args, {
     ...CONNECTION_OPTIONS,
     ...EXPOSE_OPTIONS,
+    ...HTTP_OPTIONS,
     ...LOG_OPTIONS,
   });
   if (values["accept-new"]) {
@@ -61,12 +63,16 @@ export function serviceArguments(
   const given = Object.entries({ ...values, ...(profile !== undefined && { profile }) });
   const parts = given.flatMap(([name, value]) => optionParts(name, value, isSystem));
   if (command === "expose") {
-    for (const to of exposedIn(positionals, values.socks).services.values()) {
+    const isEnough = httpServicesIn(values).servers.size > 0;
+    for (const to of exposedIn(positionals, values.socks, isEnough).services.values()) {
       if ("path" in to && !isAbsolute(to.path)) throw usage("service", `unix:${to.path}: write the whole path`);
     }
     return [...parts, "--", ...positionals];
   }
   if (values.socks) throw usage("connect", "--socks is an option of expose: leave it out");
+  if (values.http !== undefined || values.allow !== undefined) {
+    throw usage("connect", "--http and --allow are options of expose: leave them out");
+  }
   const [file = isSystem ? undefined : join(dirname(neededConfigPath()), "connect.toml"), ...more] = positionals;
   if (file === undefined) throw usage("service", "name the file of grooveway connect");
   if (more.length > 0) throw unexpected("connect", more[0]);

@@ -8,11 +8,15 @@
 export interface Service {
   /** Such as `grooveway-expose`. */
   readonly name: string;
-  /** The program and its arguments: fixed texts, and for systemd credentials by name. */
-  readonly command: readonly (string | Credential)[];
+  /** The program and its arguments: fixed texts, and for systemd credentials by name and folders. */
+  readonly command: readonly Argument[];
   /** Environment variables, none of them secret. */
   readonly environment: Readonly<Record<string, string>>;
+  /** More lines for the section `[Service]` of systemd. */
+  readonly lines?: readonly string[];
 }
+
+export type Argument = string | Credential | StateFolder;
 
 /** An argument that names a file which the service's own user may be unable to read: systemd hands it a copy. */
 export interface Credential {
@@ -20,6 +24,11 @@ export interface Credential {
   readonly path: string;
   /** Before the path in the argument: `@` or nothing. */
   readonly prefix: string;
+}
+
+/** A folder in the state folder of a service of the system. */
+export interface StateFolder {
+  readonly stateFolder: string;
 }
 
 /** How long the manager waits before it starts the command again, in seconds. */
@@ -32,7 +41,7 @@ export function userUnit(service: Service): string {
 
 /** A unit of the system with a user of its own, whose key and trust are in the state folder of the service. */
 export function systemUnit(service: Service): string {
-  const credentials = service.command.flatMap((part) => (typeof part === "string" ? [] : [part]));
+  const credentials = service.command.filter((part) => typeof part !== "string" && "credential" in part);
   return unit(service, {
     unit: ["Wants=network-online.target", "After=network-online.target"],
     service: [
@@ -52,7 +61,7 @@ interface Lines {
   readonly wantedBy: string;
 }
 
-function unit({ name, command, environment }: Service, lines: Lines): string {
+function unit({ name, command, environment, lines: own = [] }: Service, lines: Lines): string {
   const variables = Object.entries(environment).map(([key, value]) => `Environment=${systemdWord(`${key}=${value}`)}`);
   return `# Written by grooveway service install; grooveway service uninstall removes it.
 ${[
@@ -64,10 +73,11 @@ ${[
   "",
   "[Service]",
   "Type=exec",
-  `ExecStart=${command.map(systemdArgument).join(" ")}`,
+  `ExecStart=${command.map((part) => systemdArgument(part, name)).join(" ")}`,
   "Restart=always",
   `RestartSec=${RESTART_PAUSE}`,
   "NoNewPrivileges=yes",
+  ...own,
   ...variables,
   ...lines.service,
   "",
@@ -77,8 +87,9 @@ ${[
 `;
 }
 
-function systemdArgument(part: string | Credential): string {
+function systemdArgument(part: Argument, name: string): string {
   if (typeof part === "string") return systemdWord(part.replaceAll("$", "$$$$"));
+  if ("stateFolder" in part) return `"%S/${name}/${part.stateFolder}"`;
   return `"${part.prefix}\${CREDENTIALS_DIRECTORY}/${part.credential}"`;
 }
 
@@ -89,7 +100,7 @@ function systemdWord(text: string): string {
 
 /** A launch agent of a user on macOS. */
 export function launchAgent({ name, command, environment }: Service, log: string): string {
-  const words = command.map((part) => (typeof part === "string" ? part : part.prefix + part.path));
+  const words = command.map(launchdArgument);
   const strings = words.map((word) => `    <string>${xml(word)}</string>`).join("\n");
   const variables = Object.entries(environment)
     .map(([key, value]) => `    <key>${xml(key)}</key><string>${xml(value)}</string>\n`)
@@ -115,6 +126,12 @@ ${variables}  </dict>
 </dict>
 </plist>
 `;
+}
+
+function launchdArgument(part: Argument): string {
+  if (typeof part === "string") return part;
+  if ("stateFolder" in part) throw new Error("launchd has no state folders");
+  return part.prefix + part.path;
 }
 
 function xml(text: string): string {

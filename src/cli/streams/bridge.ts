@@ -7,6 +7,8 @@
 import { once } from "node:events";
 import type { Socket } from "node:net";
 import type { DeviceStream } from "../../device/index.ts";
+import { givenAway, isAlone } from "../../device/streams/device-stream.ts";
+import { free } from "../../lib/octets.ts";
 import type { Traffic } from "./stream-log.ts";
 
 /**
@@ -42,8 +44,10 @@ async function up(stream: DeviceStream, socket: Socket, traffic: Traffic): Promi
   const writer = stream.writable.getWriter();
   try {
     for await (const octets of socket.iterator({ destroyOnReturn: false })) {
-      await writer.write(octets as Uint8Array);
-      traffic.sent += (octets as Uint8Array).length;
+      // Read before the bytes are given away.
+      const { length } = octets as Uint8Array;
+      await writer.write(givenAway(octets as Uint8Array));
+      traffic.sent += length;
     }
     await writer.close();
   } catch {
@@ -58,11 +62,19 @@ async function down(stream: DeviceStream, socket: Socket, traffic: Traffic): Pro
     for await (const octets of stream.readable) {
       if (socket.destroyed) break;
       traffic.received += octets.length;
-      if (!socket.write(octets)) await Promise.race([once(socket, "drain"), once(socket, "close")]);
+      if (!written(socket, octets)) await Promise.race([once(socket, "drain"), once(socket, "close")]);
     }
     socket.end();
   } catch {
     stream.reset();
     socket.destroy();
   }
+}
+
+/** Writes, and frees the memory when the system has it: the garbage collector would come too often for it. */
+function written(socket: Socket, octets: Uint8Array): boolean {
+  if (!isAlone(octets)) return socket.write(octets);
+  return socket.write(octets, (error) => {
+    if (error === undefined || error === null) free(octets.buffer);
+  });
 }

@@ -1,5 +1,6 @@
 /**
- * The services of this machine that a device offers: a stream to one of them becomes a connection to it.
+ * What a device offers: services of this machine, each stream to which becomes a connection to it; what SOCKS reaches;
+ * and the list of both.
  *
  * @module
  */
@@ -7,7 +8,9 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { type Device, type DeviceStream, formatFingerprint } from "../../device/index.ts";
 import { bridge } from "./bridge.ts";
-import { type Endpoint, endpointText, LISTING } from "./stream-address.ts";
+import { type Exposed, formatListing } from "./exposed.ts";
+import { SocksService } from "./socks-service.ts";
+import { type Endpoint, endpointText, LISTING, SOCKS } from "./stream-address.ts";
 import type { StreamLog } from "./stream-log.ts";
 
 /** How long a service may take to accept a connection, in milliseconds: it is on this machine or near it. */
@@ -20,26 +23,60 @@ interface Offer {
 }
 
 export class ExposedServices {
-  readonly #device: Device;
+  readonly #device: Pick<Device, "address" | "serve">;
   readonly #log: StreamLog;
   readonly #offers = new Map<string, Offer>();
+  readonly #socks: SocksService;
+  #exposed: Exposed = { services: new Map(), destinations: [] };
+  /** Ends the offer of SOCKS, if there is one. */
+  #withdrawSocks: (() => void) | undefined;
 
-  /** Offers the list of services. */
-  constructor(device: Device, log: StreamLog) {
+  /** Offers the list of what is exposed. */
+  constructor(device: Pick<Device, "address" | "serve">, log: StreamLog) {
     this.#device = device;
     this.#log = log;
+    const refused = (stream: DeviceStream, why: string) =>
+      log.tell(`SOCKS: refused ${peerText(stream)}: ${why}`, "refused");
+    this.#socks = new SocksService({ refused, traffic: log.traffic });
     device.serve(LISTING, async ({ writable }) => {
       const writer = writable.getWriter();
-      await writer.write(new TextEncoder().encode(JSON.stringify([...this.#offers.keys()])));
+      await writer.write(new TextEncoder().encode(formatListing(this.#exposed)));
       await writer.close();
     });
   }
 
   /**
-   * Offers these services and no others, and says what has changed. What leads where it led before is not touched;
-   * connections to all others end.
+   * Offers these services and destinations and no others, and says what has changed. What leads where it led before is
+   * not touched; connections to all others end.
    */
-  set(services: ReadonlyMap<string, Endpoint>): void {
+  set(exposed: Exposed): void {
+    const { destinations } = this.#exposed;
+    this.#exposed = exposed;
+    this.#setServices(exposed.services);
+    this.#setDestinations(
+      destinations.map(({ text }) => text),
+      exposed.destinations.map(({ text }) => text),
+    );
+  }
+
+  #setDestinations(before: readonly string[], now: readonly string[]): void {
+    this.#socks.setDestinations(this.#exposed.destinations);
+    if (now.length > 0) {
+      this.#withdrawSocks ??= this.#device.serve(SOCKS, (stream) => {
+        void this.#log.tellReset("SOCKS", stream, ["Closed"]);
+        return this.#socks.serve(stream);
+      });
+    } else {
+      this.#withdrawSocks?.();
+      this.#withdrawSocks = undefined;
+    }
+    const announce = (event: string, text: string, more = "") =>
+      this.#log.announce(event, `SOCKS at ${this.#device.address} reaches ${text}${more}`, { destination: text });
+    for (const text of before) if (!now.includes(text)) announce("withdrawn", text, " no more");
+    for (const text of now) if (!before.includes(text)) announce("exposed", text);
+  }
+
+  #setServices(services: ReadonlyMap<string, Endpoint>): void {
     for (const [name, { to, end }] of [...this.#offers]) {
       const now = services.get(name);
       if (now !== undefined && endpointText(now) === endpointText(to)) continue;
@@ -90,6 +127,8 @@ async function serve(stream: DeviceStream, to: Endpoint, log: StreamLog): Promis
     return;
   }
   stream.accept();
+  // That the other program has ended is its own business.
+  void log.tellReset(stream.service, stream, ["Closed"]);
   await bridge(stream, socket, log.traffic);
 }
 

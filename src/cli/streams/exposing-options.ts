@@ -4,12 +4,14 @@
  * @module
  */
 import { parseFingerprint } from "../../device/index.ts";
+import { type Destination, parseDestination } from "../../edge/policy/destinations.ts";
 import { visible } from "../../lib/printable.ts";
 import { secondsIn } from "../duration.ts";
 import type { KeyringOptions } from "../keyring/file-keyring.ts";
 import { isPattern, type TrustLine } from "../keyring/trust-text.ts";
 import { usage } from "../parse-arguments.ts";
-import { type Destination, parseDestination } from "./socks-destinations.ts";
+import type { Exposed } from "./exposed.ts";
+import { PLAIN_HELP, PLAIN_NOTICE, PLAIN_OPTION } from "./plain-option.ts";
 import { type Endpoint, parseExposed } from "./stream-address.ts";
 import type { StreamLog } from "./stream-log.ts";
 
@@ -20,6 +22,7 @@ export const EXPOSING_OPTIONS = {
   trust: { type: "string", multiple: true },
   "accept-new": { type: "boolean", default: false },
   resume: { type: "string", default: "10m" },
+  ...PLAIN_OPTION,
 } as const;
 
 /** Those of `expose`, which lists on its command line what it exposes. */
@@ -29,12 +32,14 @@ export const EXPOSING_HELP = `  --trust ADDRESS=FINGERPRINT
                         also admit this address or pattern with this key, in this run; repeatable
   --accept-new          admit the first key of each address that connects, and keep it: any device with a token for an
                         address gets in
-  --resume TIME         how long connections outlive the loss of the network: 90s, 10m, up to 24h; default 10m`;
+  --resume TIME         how long connections outlive the loss of the network: 90s, 10m, up to 24h; default 10m
+${PLAIN_HELP}`;
 
 export interface Exposing {
   readonly keyring: KeyringOptions;
   /** In milliseconds. */
   readonly resumeTime: number;
+  readonly plain: boolean;
 }
 
 /** Reads them. Says it if any key is accepted. @throws CommandError Usage */
@@ -44,6 +49,7 @@ export function exposingOptions(
     readonly trust?: readonly string[] | undefined;
     readonly "accept-new": boolean;
     readonly resume: string;
+    readonly plain: boolean;
   },
   log: StreamLog,
 ): Exposing {
@@ -54,17 +60,18 @@ export function exposingOptions(
   const beside = (values.trust ?? []).map((text) => trusted(command, text));
   const acceptNew = values["accept-new"];
   if (acceptNew) log.tell("--accept-new: the first key of every address that connects is accepted");
-  return { keyring: { beside, acceptNew }, resumeTime: seconds * 1000 };
+  const { plain } = values;
+  if (plain) log.tell(PLAIN_NOTICE);
+  return { keyring: { beside, acceptNew }, resumeTime: seconds * 1000, plain };
 }
 
-export interface Exposed {
-  readonly services: ReadonlyMap<string, Endpoint>;
-  /** What SOCKS reaches. */
-  readonly destinations: readonly Destination[];
-}
-
-/** Parses what is to be exposed, `NAME=HOST:PORT` each, or with --socks a destination. @throws CommandError Usage */
-export function exposedIn(texts: readonly string[], isSocks: boolean): Exposed {
+/**
+ * Parses what is to be exposed, `NAME=HOST:PORT` each, or with --socks a destination.
+ *
+ * @param mayBeEmpty whether something else is exposed, too
+ * @throws CommandError Usage
+ */
+export function exposedIn(texts: readonly string[], isSocks: boolean, mayBeEmpty = false): Exposed {
   const services = new Map<string, Endpoint>();
   const destinations: Destination[] = [];
   for (const text of texts) {
@@ -82,7 +89,7 @@ export function exposedIn(texts: readonly string[], isSocks: boolean): Exposed {
   if (isSocks && destinations.length === 0) {
     throw usage("expose", "--socks lists no destination: give HOST:PORT, *.DOMAIN:PORT or ADDRESS/BITS:PORT");
   }
-  if (services.size === 0 && destinations.length === 0) {
+  if (services.size === 0 && destinations.length === 0 && !mayBeEmpty) {
     throw usage("expose", "there is nothing to expose: give NAME=HOST:PORT");
   }
   return { services, destinations };

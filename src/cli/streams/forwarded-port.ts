@@ -12,11 +12,14 @@ import { CommandError } from "../command-error.ts";
 import { withCode } from "../error-line.ts";
 import { codeOf } from "../files/file-system.ts";
 import { bridge, resetSocket } from "./bridge.ts";
-import { type Endpoint, endpointText, type ServiceAddress, serviceText } from "./stream-address.ts";
+import { type Endpoint, endpointText, type ForwardTarget, targetText } from "./stream-address.ts";
 import type { StreamLog } from "./stream-log.ts";
 
-/** How long a new connection waits for the other device, in milliseconds. */
-const DIAL_TIMEOUT = 30_000;
+/**
+ * How long a new connection waits for the other device, in milliseconds: longer than the handshake of their channel, 45 s,
+ * which says why it failed.
+ */
+const DIAL_TIMEOUT = 50_000;
 
 /** How long it waits while this device is not connected, in milliseconds: programs get a reset within 5 s. */
 const OFFLINE_TIMEOUT = 4_000;
@@ -37,11 +40,10 @@ export class Dialer {
   }
 
   /** @throws DeviceError */
-  async dial(target: ServiceAddress, signal: AbortSignal): Promise<DeviceStream> {
+  async dial(target: ForwardTarget, signal: AbortSignal): Promise<DeviceStream> {
     const first = await within(OFFLINE_TIMEOUT, this.#connected.promise);
     if (first === undefined) throw notConnected(target);
     const device = first.value;
-    const { address, service } = target;
     // The signal ends with the dialing: the stream goes on.
     const dialing = new AbortController();
     let failure: DeviceError | undefined;
@@ -59,12 +61,16 @@ export class Dialer {
       if (device.isConnected) connectedAt = now;
       if (now - connectedAt >= OFFLINE_TIMEOUT) giveUp(notConnected(target));
       else if (now - began >= DIAL_TIMEOUT) {
-        const text = `${serviceText(target)}: ${address} has not answered: try again later`;
+        const who = "origin" in target ? "the edge" : target.address;
+        const cure = "origin" in target ? "try again later" : "see what grooveway expose prints there";
+        const text = `${targetText(target)}: ${who} has not answered: ${cure}`;
         giveUp(new DeviceError("ConnectFailed", text));
       }
     }, LOOK);
     try {
-      return await device.dial(address, service, { signal: dialing.signal });
+      const { signal } = dialing;
+      if ("origin" in target) return await device.dialOrigin(target.origin, { signal });
+      return await device.dial(target.address, target.service, { signal });
     } catch (error) {
       throw failure ?? error;
     } finally {
@@ -76,7 +82,7 @@ export class Dialer {
 
 interface PortOptions {
   readonly at: Endpoint;
-  readonly target: ServiceAddress;
+  readonly target: ForwardTarget;
   readonly dialer: Dialer;
   readonly log: StreamLog;
 }
@@ -84,11 +90,11 @@ interface PortOptions {
 export class ForwardedPort {
   /** Where it listens; the port is never 0. */
   readonly at: Endpoint;
-  readonly target: ServiceAddress;
+  readonly target: ForwardTarget;
   readonly #server: Server;
   readonly #sockets: ReadonlySet<Socket>;
 
-  private constructor(at: Endpoint, target: ServiceAddress, server: Server, sockets: ReadonlySet<Socket>) {
+  private constructor(at: Endpoint, target: ForwardTarget, server: Server, sockets: ReadonlySet<Socket>) {
     this.at = at;
     this.target = target;
     this.#server = server;
@@ -162,11 +168,12 @@ async function forward(socket: Socket, { target, dialer, log }: Omit<PortOptions
     resetSocket(socket);
     return;
   }
+  void log.tellReset(targetText(target), stream);
   if (socket.destroyed) stream.reset();
   else await bridge(stream, socket, log.traffic);
 }
 
-function notConnected(target: ServiceAddress): DeviceError {
-  const text = `${serviceText(target)}: this device is not connected to its edge: try again when it is`;
+function notConnected(target: ForwardTarget): DeviceError {
+  const text = `${targetText(target)}: this device is not connected to its edge: try again when it is`;
   return new DeviceError("ConnectFailed", text);
 }

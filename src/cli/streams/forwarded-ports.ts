@@ -6,7 +6,7 @@
 import { CommandError } from "../command-error.ts";
 import type { Forward } from "./connect-toml.ts";
 import { type Dialer, ForwardedPort } from "./forwarded-port.ts";
-import { endpointText, serviceText } from "./stream-address.ts";
+import { endpointText, targetText } from "./stream-address.ts";
 import type { StreamLog } from "./stream-log.ts";
 
 export class ForwardedPorts {
@@ -30,7 +30,7 @@ export class ForwardedPorts {
   async set(forwards: ReadonlyMap<string, Forward>): Promise<readonly CommandError[]> {
     for (const [where, port] of [...this.#ports]) {
       const now = forwards.get(where);
-      if (now !== undefined && serviceText(now.target) === serviceText(port.target)) continue;
+      if (now !== undefined && targetText(now.target) === targetText(port.target)) continue;
       port.close();
       this.#ports.delete(where);
       if (now === undefined) this.#announce("not-forwarded", port, "forwarded no more");
@@ -43,7 +43,7 @@ export class ForwardedPorts {
         if (this.#isClosed) port.close();
         else {
           this.#ports.set(where, port);
-          this.#announce("forwarded", port, serviceText(target));
+          this.#announce("forwarded", port, targetText(target));
         }
       } catch (error) {
         if (!(error instanceof CommandError)) throw error;
@@ -55,7 +55,7 @@ export class ForwardedPorts {
 
   #announce(event: string, port: ForwardedPort, is: string): void {
     const at = endpointText(port.at);
-    this.#log.announce(event, `${at} is ${is}`, { at, service: serviceText(port.target) });
+    this.#log.announce(event, `${at} is ${is}`, { at, service: targetText(port.target) });
   }
 
   /** Closes all of them for good. */

@@ -4,8 +4,9 @@
  *
  * @module
  */
+
+import type { Target } from "../../edge/policy/destinations.ts";
 import { formatAddress } from "../../edge/policy/ip-address.ts";
-import type { Target } from "./socks-destinations.ts";
 
 /** What a request is answered with [RFC 1928 6]. */
 export const REPLIES = {

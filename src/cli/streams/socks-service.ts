@@ -10,11 +10,11 @@ import { lookup } from "node:dns/promises";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import type { DeviceStream } from "../../device/index.ts";
+import { type Destination, judgeAddresses, judgeTarget, mayGoOn, type Target } from "../../edge/policy/destinations.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
 import { codeOf } from "../files/file-system.ts";
 import { bridge } from "./bridge.ts";
-import { type Destination, judgeAddresses, judgeTarget, type Target } from "./socks-destinations.ts";
 import { type Reply, SocksServer, socksReply } from "./socks-server.ts";
 import type { Traffic } from "./stream-log.ts";
 
@@ -38,13 +38,22 @@ const LINGER = 10_000;
 const LOOKUPS = 2;
 
 export interface SocksServiceOptions {
-  readonly destinations: readonly Destination[];
+  /** Default: none. */
+  readonly destinations?: readonly Destination[];
   /** Told of each stream that is refused, and why. */
   readonly refused: (stream: DeviceStream, why: string) => void;
   /** Counts what is carried. */
   readonly traffic?: Traffic;
   /** The addresses of a name. Default: the system's resolver. */
   readonly resolve?: (name: string) => Promise<readonly string[]>;
+}
+
+/** A connection to a target. */
+interface Connection {
+  readonly stream: DeviceStream;
+  readonly target: Target;
+  /** The one that was dialed. */
+  readonly address: string;
 }
 
 /** A reply other than success. */
@@ -60,9 +69,20 @@ class Refusal extends Error {
 export class SocksService {
   readonly #options: SocksServiceOptions;
   readonly #lookups = new Semaphore(LOOKUPS);
+  readonly #connections = new Set<Connection>();
+  #destinations: readonly Destination[];
 
   constructor(options: SocksServiceOptions) {
     this.#options = options;
+    this.#destinations = options.destinations ?? [];
+  }
+
+  /** Reaches these destinations from now on, and no others: connections to all others end. */
+  setDestinations(destinations: readonly Destination[]): void {
+    this.#destinations = destinations;
+    for (const { stream, target, address } of [...this.#connections]) {
+      if (!mayGoOn(destinations, target, address)) stream.reset();
+    }
   }
 
   /** Serves a stream until it has ended. */
@@ -117,7 +137,7 @@ export class SocksService {
   async #connect(stream: DeviceStream, target: Target, gone: AbortSignal): Promise<Socket | undefined> {
     let socket: Socket;
     try {
-      socket = await dial(await this.#addresses(target), target.port, gone);
+      socket = await this.#dial(stream, target, gone);
     } catch (error) {
       gone.throwIfAborted();
       const { reply, message } = error instanceof Refusal ? error : new Refusal("GeneralFailure", String(error));
@@ -137,18 +157,34 @@ export class SocksService {
     return socket;
   }
 
+  /** @throws Refusal; the reason of `gone` */
+  async #dial(stream: DeviceStream, target: Target, gone: AbortSignal): Promise<Socket> {
+    const { socket, address } = await dial(await this.#addresses(target), target.port, gone);
+    if (!mayGoOn(this.#destinations, target, address)) {
+      socket.destroy();
+      throw new Refusal("NotAllowed", `${address} port ${target.port} is not listed any more`);
+    }
+    const connection: Connection = { stream, target, address };
+    this.#connections.add(connection);
+    socket.once("close", () => this.#connections.delete(connection));
+    return socket;
+  }
+
   /**
    * The addresses that may be dialed for a target.
    *
    * @throws Refusal
    */
   async #addresses(target: Target): Promise<readonly string[]> {
-    const { destinations } = this.#options;
-    const judged = judgeTarget(destinations, target);
+    const judged = judgeTarget(this.#destinations, target);
     if (judged.type === "refused") throw new Refusal("NotAllowed", judged.why);
     if (judged.type === "dial") return judged.addresses;
     const { name } = judged;
-    const found = judgeAddresses(destinations, { name, port: target.port }, await this.#resolve(name));
+    const addresses = await this.#resolve(name);
+    // The list may have changed meanwhile.
+    const again = judgeTarget(this.#destinations, target);
+    if (again.type === "refused") throw new Refusal("NotAllowed", again.why);
+    const found = judgeAddresses(this.#destinations, { name, port: target.port }, addresses);
     if (found.type === "refused") throw new Refusal("NotAllowed", found.why);
     return found.addresses;
   }
@@ -184,23 +220,30 @@ async function systemAddresses(name: string): Promise<readonly string[]> {
  * @param gone when nobody waits for it any more
  * @throws Refusal; the reason of `gone`
  */
-async function dial(addresses: readonly string[], port: number, gone: AbortSignal): Promise<Socket> {
+async function dial(
+  addresses: readonly string[],
+  port: number,
+  gone: AbortSignal,
+): Promise<{ readonly socket: Socket; readonly address: string }> {
   const deadline = performance.now() + DIAL_TIMEOUT;
   const tried = addresses.slice(0, ADDRESSES);
   let refusal = new Refusal("HostUnreachable", "it has no address");
-  for (const [index, host] of tried.entries()) {
+  for (const [index, address] of tried.entries()) {
     gone.throwIfAborted();
     const left = deadline - performance.now();
     const limit = index === tried.length - 1 ? left : Math.min(left, ADDRESS_TIMEOUT);
-    const socket = connect({ host, port, allowHalfOpen: true });
+    const socket = connect({ host: address, port, allowHalfOpen: true });
     try {
       const timeout = AbortSignal.timeout(Math.max(0, Math.ceil(limit)));
       await once(socket, "connect", { signal: AbortSignal.any([timeout, gone]) });
-      return socket;
+      return { socket, address };
     } catch (error) {
       socket.on("error", () => undefined);
       socket.destroy();
-      refusal = new Refusal(replyFor(error), `${host} port ${port}: ${error instanceof Error ? error.message : error}`);
+      refusal = new Refusal(
+        replyFor(error),
+        `${address} port ${port}: ${error instanceof Error ? error.message : error}`,
+      );
     }
   }
   throw refusal;

@@ -1,9 +1,9 @@
 /**
- * What the commands of streams take: `ADDRESS:NAME`, `NAME=HOST:PORT`, `[BIND:]PORT`. Pure.
+ * What the commands of streams take: `ADDRESS:NAME`, `NAME=HOST:PORT`, `[BIND:]PORT`, `HOST:PORT`. Pure.
  *
  * @module
  */
-import { parseHostPort, parsePort } from "../../lib/host-port.ts";
+import { formatHostPort, parseHostPort, parsePort } from "../../lib/host-port.ts";
 import { printable } from "../../lib/printable.ts";
 import type { Result } from "../../lib/result.ts";
 import { parseAddress } from "../../sstp/index.ts";
@@ -16,6 +16,9 @@ export interface ServiceAddress {
   readonly address: string;
   readonly service: string;
 }
+
+/** What a port leads to: a service of a device, or `host:port` that the edge dials. */
+export type ForwardTarget = ServiceAddress | { readonly origin: string };
 
 /** The service that lists what a device exposes. No exposed service can have this name. */
 export const LISTING = "?";
@@ -49,6 +52,20 @@ export function parseSocksAddress(text: string): Result<ServiceAddress, string> 
   if (name.includes(":")) return parseServiceAddress(text);
   const parsed = parseAddress(text);
   return parsed.ok ? { ok: true, value: { address: text, service: SOCKS } } : wrong(parsed.problems);
+}
+
+/** Parses `HOST:PORT`, which the edge dials. */
+export function parseOrigin(text: string): Result<ForwardTarget, string> {
+  const parsed = parseHostPort(text, { finalDot: true });
+  if (typeof parsed === "string" || parsed.port === undefined) {
+    return wrong(`${printable(text)} is no destination: write HOST:PORT, such as db.example.com:5432`);
+  }
+  return { ok: true, value: { origin: formatHostPort({ host: parsed.host, port: parsed.port }) } };
+}
+
+/** What a port leads to, as text. */
+export function targetText(target: ForwardTarget): string {
+  return "origin" in target ? `${target.origin} from the edge` : serviceText(target);
 }
 
 /** A service as text. */

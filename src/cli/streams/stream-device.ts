@@ -20,6 +20,9 @@ export interface StreamDevice {
   readonly signal: AbortSignal;
 }
 
+/** Devices whose refusal is reported: their addresses may be made up. */
+const REFUSED_LINES = 100;
+
 export function tell(line: string): void {
   console.error(`grooveway: ${visible(line)}`);
 }
@@ -92,10 +95,26 @@ async function connect(options: DeviceOptions, log: StreamLog): Promise<Device> 
 }
 
 /** Says that the connection is lost, and what follows. */
-function logged(log: StreamLog): Pick<DeviceOptions, "onReconnect" | "onEdgeLost"> {
+function logged(
+  log: StreamLog,
+): Pick<DeviceOptions, "onReconnect" | "onEdgeLost" | "onStreamsRefused" | "onUnanswered"> {
+  const refused = new Set<string>();
+  const unanswered = new Set<string>();
   return {
     onReconnect: ({ message }) => log.tell(`${message}; reconnecting`, "reconnecting"),
     onEdgeLost: (edge, error) => log.tell(edgeLost(edge, error), "edge-lost"),
+    onUnanswered: (address, { message, code }) => {
+      if (unanswered.has(address) || unanswered.size >= REFUSED_LINES) return;
+      unanswered.add(address);
+      log.tell(`cannot answer ${address}: ${withCode(message, code)}`, "unanswered");
+    },
+    onStreamsRefused: (address, reason) => {
+      // Each device once, and no more lines than a person reads. The keyring tells of keys.
+      if (reason !== "SuiteRefused" || refused.has(address) || refused.size >= REFUSED_LINES) return;
+      refused.add(address);
+      const cure = "give both devices --plain, or neither";
+      log.tell(`refused ${address}: only one of the two wants plain connections: ${cure} [${reason}]`, "refused");
+    },
   };
 }
 
@@ -109,7 +128,7 @@ function tellTrust(log: StreamLog, { kind, address, key }: TrustNews, isNew: boo
     log.tell(`refused ${address}, whose key is unknown; ${cure}`, "refused");
   }
   if (kind === "changed") {
-    const cure = `if its owner confirms this, accept it: grooveway trust ${address} ${fingerprint}`;
+    const cure = `if its owner confirms this, pin it: grooveway trust --pin ${address} ${fingerprint}`;
     log.tell(`${address} has another key than the pinned one: ${fingerprint}; ${cure}`, "changed");
   }
 }

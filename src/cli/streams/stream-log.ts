@@ -4,8 +4,10 @@
  *
  * @module
  */
+import { DeviceError, type DeviceStream, StreamError, type StreamReason } from "../../device/index.ts";
 import { fitted, jsonLine, visible } from "../../lib/printable.ts";
 import { rate } from "../device-options.ts";
+import { withCode } from "../error-line.ts";
 
 export const LOG_OPTIONS = { json: { type: "boolean", default: false } } as const;
 
@@ -13,6 +15,9 @@ export const LOG_HELP = `  --json                print what happens as JSON obje
 
 /** How often the status line is drawn, in milliseconds: often enough to see a rate, and calm. */
 const REDRAW = 1000;
+
+/** For how long the reasons of resets are not repeated, in milliseconds: all connections end by the same one at a time. */
+const REPEATED = 1000;
 
 /** Assumed width of a terminal that does not report one. */
 const COLUMNS = 80;
@@ -36,8 +41,10 @@ export class StreamLog {
   readonly traffic: Traffic = { streams: 0, sent: 0, received: 0 };
   readonly #isJson: boolean;
   readonly #terminal: NodeJS.WriteStream | undefined;
+  readonly #told = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
   #line = "";
+  #isEnded = false;
 
   constructor({
     json = false,
@@ -55,6 +62,24 @@ export class StreamLog {
   /** Says what has happened: on standard error. */
   tell(line: string, event = "note", fields: Fields = {}): void {
     this.#say(event, line, fields, (text) => console.error(`grooveway: ${text}`));
+  }
+
+  /**
+   * Says why a connection is reset, unless a program does it or the command ends: once for all connections to a service
+   * that end together.
+   *
+   * @param service the service, as this device names it
+   * @param ordinary reasons that are not worth a line here
+   */
+  async tellReset(service: string, { closed }: DeviceStream, ordinary: readonly StreamReason[] = []): Promise<void> {
+    const error = await closed.catch((reason: unknown) => reason);
+    if (!(error instanceof DeviceError) || this.#isEnded) return;
+    if (error instanceof StreamError && ["ConnectionReset", ...ordinary].includes(error.reason)) return;
+    const line = `${service}: connections are reset: ${withCode(error.message, error.code)}`;
+    if (this.#told.has(line)) return;
+    this.#told.add(line);
+    setTimeout(() => this.#told.delete(line), REPEATED).unref();
+    this.tell(line, "reset");
   }
 
   /** Reports that the device is connected. Without `--json`, only after a report that it was not. */
@@ -86,8 +111,9 @@ export class StreamLog {
     this.#timer = setInterval(draw, REDRAW).unref();
   }
 
-  /** Takes the status line away. */
+  /** Takes the status line away. What is reset from now on, the command ends. */
   end(): void {
+    this.#isEnded = true;
     clearInterval(this.#timer);
     this.#draw("");
   }

@@ -106,7 +106,7 @@ function trustOf(way: WayObservation["way"], paths: Observations["paths"]) {
   return paths.get(pathOf(way))?.certificate?.trust;
 }
 
-/** Only an edge's clock counts: whoever answers in its place may say anything. */
+/** Only an edge's clock counts: a box that answers in its place may say anything. */
 function clock(paths: readonly PathObservation[]): Finding {
   const skews = paths.flatMap(({ answer }) =>
     answer?.by === "edge" && answer.skew !== undefined ? [answer.skew] : [],

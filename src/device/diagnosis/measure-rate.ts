@@ -3,6 +3,9 @@
  * so nothing stays at the edge. Other messages for the device are left where they wait, and its identity's are not asked
  * for.
  *
+ * A short message goes first, again and again until it is back: until the edge knows that this device is connected, it
+ * drops what has flag D.
+ *
  * @module
  */
 import { randomBytes } from "node:crypto";
@@ -29,7 +32,7 @@ export interface RateOptions {
   readonly signal: AbortSignal;
 }
 
-/** The handler of the message, by which it is told from others. */
+/** The handler of the message, which distinguishes it from others. */
 const RESOURCE = "doctor";
 
 /**
@@ -70,16 +73,22 @@ async function sendToItself(conversation: Conversation, loop: Loop): Promise<num
   return undefined;
 }
 
+/** The message that goes first. */
+const SHORT = Buffer.from([0]);
+
 /** The message on its way. */
 class Loop {
   readonly #conversation: Conversation;
   readonly #self: RateOptions["self"];
   // Random, because a proxy may compress.
   readonly #body = randomBytes(RATE_OCTETS);
+  /** The session to oneself, and that of the messages that come back. */
   #sending: number | undefined;
   #receiving: number | undefined;
   #received: Uint8Array[] = [];
   #receivedOctets = 0;
+  /** Whether the short message has come back, and the long one was sent. */
+  #isBack = false;
   #start = 0;
 
   constructor(conversation: Conversation, self: RateOptions["self"]) {
@@ -103,8 +112,10 @@ class Loop {
         return undefined;
       }
       case "sessionState":
-        if (event.sessionId === this.#sending && event.state === "ready" && this.#start === 0)
-          this.#send(event.sessionId);
+        if (event.sessionId === this.#sending && event.state === "ready" && !this.#isBack) this.#send(SHORT);
+        return undefined;
+      case "acknowledged":
+        if (!this.#isBack) this.#send(SHORT);
         return undefined;
       case "open": {
         const isOurs = event.resourceURL === RESOURCE;
@@ -122,24 +133,34 @@ class Loop {
         if (event.sessionId !== this.#receiving) return undefined;
         this.#receivedOctets += event.octets.length;
         // What is longer is another message, of an edge that lies.
-        if (this.#receivedOctets <= RATE_OCTETS) this.#received.push(event.octets.slice());
+        if (this.#receivedOctets <= RATE_OCTETS) this.#received.push(new Uint8Array(event.octets));
         return undefined;
       case "endMessage": {
-        if (event.sessionId !== this.#receiving || !this.#body.equals(Buffer.concat(this.#received))) return undefined;
+        if (event.sessionId !== this.#receiving) return undefined;
         engine.complete(event.message, performance.now());
-        return performance.now() - this.#start;
+        const body = Buffer.concat(this.#received);
+        if (this.#body.equals(body)) return performance.now() - this.#start;
+        if (this.#isBack || !body.equals(SHORT)) return undefined;
+        this.#isBack = true;
+        this.#received = [];
+        this.#receivedOctets = 0;
+        this.#start = performance.now();
+        this.#send(this.#body);
+        return undefined;
       }
       default:
         return undefined;
     }
   }
 
-  #send(sessionId: number): void {
+  #send(body: Uint8Array): void {
     const { engine } = this.#conversation;
-    this.#start = performance.now();
+    const sessionId = this.#sending;
+    const session = sessionId === undefined ? undefined : engine.session(sessionId);
+    if (sessionId === undefined || session?.kind !== "outbound" || session.state !== "ready") return;
     const userRef = `${randomBytes(NAME_OCTETS).toString("hex")}${idSuffix(this.#self)}`;
     engine.beginMessage(sessionId, { userRef, acknowledgeImmediately: true, doNotDeliverIfOffline: true });
-    engine.data(sessionId, this.#body);
+    engine.data(sessionId, body);
     engine.endMessage(sessionId);
   }
 }

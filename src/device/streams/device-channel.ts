@@ -2,8 +2,8 @@
  * A channel of a device: joins the engine (`streams/channel.ts`) to the connections of the device on one side, and to the
  * application's streams on the other. It outlives any number of connections.
  *
- * Packets go in messages with flag D. How many are on their way is bounded by their acknowledgements (`limits.ts`). What
- * is lost on the way the engine sends again.
+ * Packets go in messages with flag D. How many are on their way is bounded for the device (flight.ts). What is lost on
+ * the way the engine sends again.
  *
  * @module
  */
@@ -14,16 +14,8 @@ import type { DeviceError } from "../device-error.ts";
 import { CONTENT_RESERVE, RECONNECT_FIRST } from "../limits.ts";
 import type { Destination, RelayConnection } from "../relay-connection.ts";
 import { ChannelStream, StreamError, type StreamOwner, type StreamPeer } from "./device-stream.ts";
-import {
-  BATCH,
-  FLIGHT_FIRST,
-  FLIGHT_LEAST,
-  FLIGHT_MOST,
-  FLIGHT_OF_DEVICE,
-  IDLE_ANSWERED,
-  IDLE_CHANNEL,
-  SLOW_ACKNOWLEDGEMENT,
-} from "./limits.ts";
+import type { Flight } from "./flight.ts";
+import { BATCH, IDLE_ANSWERED, IDLE_CHANNEL, LAST_PACKET } from "./limits.ts";
 
 /** What a channel needs of its device. */
 export interface ChannelHost {
@@ -34,20 +26,16 @@ export interface ChannelHost {
   /** Replaces a connection that is nearly used up. */
   readonly renew: () => Promise<void>;
   readonly pause: (milliseconds: number) => Promise<void>;
-  /** Bytes of all channels that are on their way. */
-  readonly inFlight: number;
+  /** What all channels have on their way. */
+  readonly flight: Flight;
+  /** A stream is used. */
+  used(): void;
   /** A message of this channel is on its way. */
   sent(number: number, channel: DeviceChannel): void;
   /** The other end opens a stream. */
   opened(stream: ChannelStream): void;
   /** The channel has ended, and said so. */
   ended(channel: DeviceChannel): void;
-}
-
-/** A message on its way. */
-interface Batch {
-  readonly octets: number;
-  readonly at: number;
 }
 
 export interface DeviceChannelOptions {
@@ -59,11 +47,14 @@ export interface DeviceChannelOptions {
   readonly destination: Destination;
   /** The address at the other end. */
   readonly address: string;
+  /** Whether the other end is the edge, whose key means nothing. Default false. */
+  readonly isToEdge?: boolean;
 }
 
 export class DeviceChannel implements StreamOwner {
   readonly channel: StreamChannel;
   readonly isDialer: boolean;
+  readonly isToEdge: boolean;
   /** As it was dialed, or as the edge vouches for it. An identity becomes the device that answers. */
   address: string;
   /** The answer whose key is being judged came from this address. */
@@ -71,24 +62,24 @@ export class DeviceChannel implements StreamOwner {
   readonly #host: ChannelHost;
   readonly #destination: Destination;
   readonly #streams = new Map<number, ChannelStream>();
-  readonly #flight = new Map<number, Batch>();
-  #inFlight = 0;
-  #window = FLIGHT_FIRST;
   #pumping = false;
   #isSettling = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   /** Since when there is no stream. */
   #idleSince: number | undefined;
+  /** When the channel has ended; undefined while it has not. */
+  #endedAt: number | undefined;
   #isEstablished = false;
   #isGone = false;
   /** Why the way to the other end is closed for good. */
   #failure: DeviceError | undefined;
 
-  constructor({ host, channel, isDialer, destination, address }: DeviceChannelOptions) {
+  constructor({ host, channel, isDialer, destination, address, isToEdge = false }: DeviceChannelOptions) {
     this.#host = host;
     this.channel = channel;
     this.isDialer = isDialer;
+    this.isToEdge = isToEdge;
     this.#destination = destination;
     this.address = address;
     this.answering = address;
@@ -96,17 +87,16 @@ export class DeviceChannel implements StreamOwner {
   }
 
   get peer(): StreamPeer {
-    return { address: this.address, key: this.channel.peerKey };
+    return { address: this.address, key: this.isToEdge ? undefined : this.channel.peerKey };
   }
 
   /** Key of the sessions on which its packets go. */
-  get destinationKey(): string {
-    return this.#destination.key;
+  get destination(): Destination {
+    return this.#destination;
   }
 
-  /** Bytes that the edge has not acknowledged. */
-  get inFlight(): number {
-    return this.#inFlight;
+  get destinationKey(): string {
+    return this.#destination.key;
   }
 
   get isEstablished(): boolean {
@@ -122,14 +112,12 @@ export class DeviceChannel implements StreamOwner {
 
   /** There is a connection, or a new one. */
   attach(): void {
-    this.#forgetFlight();
     this.channel.attach(performance.now());
     this.settle();
   }
 
   /** The connection is lost. */
   detach(): void {
-    this.#forgetFlight();
     this.channel.detach(performance.now());
     this.settle();
   }
@@ -140,56 +128,57 @@ export class DeviceChannel implements StreamOwner {
     this.channel.receive(body, performance.now());
   }
 
-  /** The edge has acknowledged a message. */
-  acknowledged(number: number): void {
-    const batch = this.#flight.get(number);
-    if (batch === undefined) return;
-    this.#flight.delete(number);
-    this.#inFlight -= batch.octets;
-    if (performance.now() - batch.at > SLOW_ACKNOWLEDGEMENT) this.#window = Math.max(FLIGHT_LEAST, this.#window / 2);
-    else this.#window = Math.min(FLIGHT_MOST, this.#window + batch.octets);
-  }
-
   /** There may be room for more on the way. */
   resume(): void {
     this.#pumpSoon();
   }
 
   /**
-   * The session is closed, with what was on its way.
+   * The session is closed.
    *
+   * @param isAnyLost whether messages were on their way, or the relay has lost some
    * @param failure why the other end cannot be reached, unless that may pass
    */
-  lost(numbers: readonly number[], failure: DeviceError | undefined): void {
-    for (const number of numbers) {
-      this.#inFlight -= this.#flight.get(number)?.octets ?? 0;
-      this.#flight.delete(number);
-    }
+  lost(isAnyLost: boolean, failure: DeviceError | undefined): void {
     if (failure !== undefined) this.fail(failure);
-    else if (numbers.length > 0) this.channel.attach(performance.now());
+    else if (isAnyLost) this.channel.attach(performance.now());
     this.settle();
   }
 
   /** Ends the channel because the other end cannot be reached. */
   fail(failure: DeviceError): void {
-    this.#failure ??= failure;
+    // The edge refuses the session of a device whose token allows no destinations.
+    const isScope = this.isToEdge && failure.code === "RecipientRefused";
+    this.#failure ??= isScope ? new StreamError("OriginScopeMissing", this.address) : failure;
     this.channel.close();
     this.settle();
     this.#gone();
   }
 
-  /** Ends the channel, and sends the reason at once if that is possible. */
-  close(reason: Reason): void {
+  /**
+   * Ends the channel, and sends the reason at once if that is possible.
+   *
+   * @param failure what the streams here end with instead
+   */
+  close(reason: Reason, failure?: DeviceError): void {
+    this.#failure ??= failure;
     this.channel.close(reason);
     const { carrier } = this.#host;
     const sessionId = carrier?.readySession(this.#destination);
-    if (carrier !== undefined && sessionId !== undefined) this.#send(carrier, sessionId);
+    if (carrier !== undefined && sessionId !== undefined) {
+      this.#send(carrier, sessionId);
+      void carrier.flush();
+    }
     this.settle();
   }
 
   /** Sends nothing more, not even why it has ended. */
   abandon(): void {
     this.#gone();
+  }
+
+  used(): void {
+    this.#host.used();
   }
 
   /** To be called after every call of the engine: hands on its events, sends what there is to send, sets the timer. */
@@ -239,13 +228,9 @@ export class DeviceChannel implements StreamOwner {
         this.#streams.delete(event.stream);
         break;
       case "ended":
+        this.#endedAt = performance.now();
         break;
     }
-  }
-
-  #forgetFlight(): void {
-    this.#flight.clear();
-    this.#inFlight = 0;
   }
 
   #gone(): void {
@@ -261,12 +246,8 @@ export class DeviceChannel implements StreamOwner {
     return carrier?.engine.closed === undefined ? carrier : undefined;
   }
 
-  get #isFull(): boolean {
-    return this.#inFlight >= this.#window || this.#host.inFlight >= FLIGHT_OF_DEVICE;
-  }
-
   #pumpSoon(): void {
-    if (this.#pumping || this.#isGone || !this.channel.isPending || this.#isFull) return;
+    if (this.#pumping || this.#isGone || !this.channel.isPending || this.#host.flight.isFull) return;
     // The next connection brings it forward.
     if (this.#usable === undefined) return;
     this.#pumping = true;
@@ -277,13 +258,18 @@ export class DeviceChannel implements StreamOwner {
     try {
       // What is written in this turn goes together.
       await Promise.resolve();
-      while (this.channel.isPending && !this.#isFull && !this.#isGone) {
+      while (this.channel.isPending && !this.#host.flight.isFull && !this.#isGone) {
         const carrier = this.#usable;
         if (carrier === undefined) break;
         if (this.#isUsedUp(carrier)) {
           await this.#host.renew();
           // A replacement that has failed is tried again.
           if (this.#host.carrier === carrier && this.#isUsedUp(carrier)) await this.#host.pause(RECONNECT_FIRST);
+          continue;
+        }
+        // What other channels have sent in this turn. Above ANSWERS_AHEAD the device would stop reading.
+        if (carrier.engine.pendingOctets > BATCH) {
+          await carrier.flush();
           continue;
         }
         const sessionId = carrier.readySession(this.#destination) ?? (await this.#session(carrier));
@@ -313,29 +299,30 @@ export class DeviceChannel implements StreamOwner {
     const outcome = await carrier.session(this.#destination);
     if (outcome.ok) return outcome.sessionId;
     if (this.#host.carrier !== carrier) return undefined;
-    if (!outcome.error.retryable) this.fail(outcome.error);
+    // The relay of the other end is away. Streams outlive that, and a person who dials wants to know.
+    const isNew = this.isDialer && !this.#isEstablished && outcome.error.code === "RelayUnreachable";
+    if (isNew || !outcome.error.retryable) this.fail(outcome.error);
     else await this.#host.pause(RECONNECT_FIRST);
     return undefined;
   }
 
   #send(carrier: RelayConnection, sessionId: number): void {
     const now = performance.now();
-    const packets = this.channel.output(Math.min(BATCH, this.#window), now);
+    const { flight } = this.#host;
+    const packets = this.channel.output(Math.min(BATCH, flight.window), now);
     if (packets.length === 0) return;
     const { engine } = carrier;
+    const octets = packets.reduce((sum, { length }) => sum + length, 0);
+    const isUrgent = flight.isUrgent(octets);
+    engine.expectMessage(octets);
     engine.beginMessage(sessionId, {
       userRef: this.#destination.newId(),
-      acknowledgeImmediately: true,
+      acknowledgeImmediately: isUrgent,
       doNotDeliverIfOffline: true,
     });
-    let octets = 0;
-    for (const packet of packets) {
-      engine.data(sessionId, packet);
-      octets += packet.length;
-    }
+    for (const packet of packets) engine.data(sessionId, packet);
     const number = engine.endMessage(sessionId);
-    this.#flight.set(number, { octets, at: now });
-    this.#inFlight += octets;
+    flight.sent(number, octets, now, isUrgent);
     this.#host.sent(number, this);
   }
 
@@ -345,18 +332,24 @@ export class DeviceChannel implements StreamOwner {
     return this.#idleSince + (this.isDialer ? IDLE_CHANNEL : IDLE_ANSWERED);
   }
 
+  /** When a channel that has ended is forgotten, though it could not say so. */
+  get #goneDeadline(): number {
+    return this.#endedAt === undefined ? Number.POSITIVE_INFINITY : this.#endedAt + LAST_PACKET;
+  }
+
+  /** A timer that fires early just sets another. That is cheaper than a new one for every packet. */
   #setTimer(): void {
-    const deadline = Math.min(this.channel.deadline, this.#idleDeadline);
-    if (deadline === this.#timerAt) return;
+    const deadline = Math.min(this.channel.deadline, this.#idleDeadline, this.#goneDeadline);
+    if (this.#timerAt <= deadline) return;
     clearTimeout(this.#timer);
     this.#timerAt = deadline;
-    if (deadline === Number.POSITIVE_INFINITY) return;
     this.#timer = atTime(deadline, () => {
       this.#timerAt = Number.POSITIVE_INFINITY;
       const now = performance.now();
       this.channel.advance(now);
       if (now >= this.#idleDeadline) this.channel.close();
-      this.settle();
+      if (now >= this.#goneDeadline) this.#gone();
+      else this.settle();
     });
   }
 }

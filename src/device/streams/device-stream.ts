@@ -5,7 +5,7 @@
  * @module
  */
 import { Condition } from "../../lib/condition.ts";
-import { REASONS, type Reason, type StreamChannel } from "../../streams/index.ts";
+import { isAlone, REASONS, type Reason, type StreamChannel } from "../../streams/index.ts";
 import { DeviceError } from "../device-error.ts";
 import { READ } from "./limits.ts";
 
@@ -47,8 +47,24 @@ export interface DeviceStream {
 export interface StreamOwner {
   readonly channel: StreamChannel;
   readonly peer: StreamPeer;
+  /** To be called when the stream begins, and when bytes move on it. */
+  used(): void;
   /** To be called after every call of the channel. */
   settle(): void;
+}
+
+export { isAlone };
+
+/** Bytes that were given away. */
+const given = new WeakSet<Uint8Array>();
+
+/**
+ * Returns the same bytes. A stream that they are written to keeps them instead of a copy, and frees their memory: nobody
+ * may use them any more.
+ */
+export function givenAway(octets: Uint8Array): Uint8Array {
+  given.add(octets);
+  return octets;
 }
 
 export class ChannelStream implements DeviceStream {
@@ -71,6 +87,7 @@ export class ChannelStream implements DeviceStream {
   /** @param isOurs whether this side has opened it */
   constructor(owner: StreamOwner, id: number, service: string, isOurs: boolean) {
     this.#owner = owner;
+    owner.used();
     this.#id = id;
     this.service = service;
     this.#isAccepted = isOurs;
@@ -159,6 +176,7 @@ export class ChannelStream implements DeviceStream {
       if (octets === "end") controller.close();
       else if (octets !== undefined) controller.enqueue(octets);
       if (octets !== undefined) {
+        this.#owner.used();
         this.#owner.settle();
         return;
       }
@@ -171,7 +189,8 @@ export class ChannelStream implements DeviceStream {
     this.accept();
     const { channel } = this.#owner;
     // The application may use its memory again.
-    channel.write(this.#id, new Uint8Array(octets));
+    this.#owner.used();
+    channel.write(this.#id, given.has(octets) ? octets : new Uint8Array(octets), true);
     this.#owner.settle();
     while (!this.#isOver && channel.room(this.#id) <= 0) await this.#moved.wait();
   }

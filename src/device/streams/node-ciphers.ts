@@ -4,6 +4,7 @@
  * @module
  */
 import { createCipheriv, createDecipheriv } from "node:crypto";
+import { release } from "../../lib/octets.ts";
 import { type CipherSuite, TAG_OCTETS } from "../../streams/index.ts";
 
 function suite(name: CipherSuite["name"], algorithm: "chacha20-poly1305" | "aes-256-gcm"): CipherSuite {
@@ -16,7 +17,9 @@ function suite(name: CipherSuite["name"], algorithm: "chacha20-poly1305" | "aes-
       seal(nonce, associated, plain, sealed) {
         const cipher = createCipheriv(cipherName, key, nonce, options);
         if (associated.length > 0) cipher.setAAD(associated, { plaintextLength: plain.length });
-        sealed.set(cipher.update(plain));
+        const octets = cipher.update(plain);
+        sealed.set(octets);
+        release(octets);
         cipher.final();
         sealed.set(cipher.getAuthTag(), plain.length);
       },

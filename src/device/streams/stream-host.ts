@@ -2,6 +2,7 @@
  * The streams of a device: which channels there are, which packet is for which, and which services are offered.
  *
  *   dial() ─► channel to the other device ─► stream ─► its handler of the service
+ *   dialOrigin() ─► channel to the edge ─► stream ─► the edge's TCP connection
  *   messages on the resource `stream` ─► packets ─► channel of (sender, route)
  *
  * The sender of a packet is whom the relay vouches for, so no device can disturb the channels of others. What a packet
@@ -10,16 +11,29 @@
  * @module
  */
 
-import { sleep } from "../../lib/runtime/timeout.ts";
-import { type ConnectionEvent, formatAddress, parseAddress, parseURL, STREAM_RESOURCE } from "../../sstp/index.ts";
+import { formatHostPort, parseHostPort } from "../../lib/host-port.ts";
+import { sleep, within } from "../../lib/runtime/timeout.ts";
 import {
+  CloseReasonId,
+  type ConnectionEvent,
+  formatAddress,
+  ORIGIN_RESOURCE,
+  parseAddress,
+  parseURL,
+  STREAM_RESOURCE,
+  withoutInstance,
+} from "../../sstp/index.ts";
+import {
+  ALL_ROUTES,
   type CipherSuite,
   CreditPool,
+  EDGE_ADDRESS,
   encodeNotice,
   isHello,
   isNotice,
   isSameKey,
   isServiceName,
+  KeptPool,
   PACKET_HEADER,
   PacketDecoder,
   RESUME_TIME,
@@ -32,8 +46,18 @@ import { validOption } from "../recipients.ts";
 import { type Destination, isPassing, type RelayConnection, sessionRefusal } from "../relay-connection.ts";
 import { type ChannelHost, DeviceChannel } from "./device-channel.ts";
 import { type ChannelStream, type DeviceStream, StreamError } from "./device-stream.ts";
+import { Flight } from "./flight.ts";
 import type { Keyring } from "./keyring.ts";
-import { CHANNELS, CHANNELS_OF_IDENTITY, DRAIN_LOOK, NOTICES } from "./limits.ts";
+import {
+  ACKNOWLEDGE_OCTETS,
+  CHANNELS,
+  CHANNELS_OF_IDENTITY,
+  DRAIN_LOOK,
+  FLIGHT_IN_TURNS,
+  FLIGHT_MOST,
+  LAST_PACKET,
+  NOTICES,
+} from "./limits.ts";
 
 /** Serves a stream that another device has opened. */
 export type StreamHandler = (stream: DeviceStream) => void | Promise<void>;
@@ -53,6 +77,12 @@ export interface StreamHostOptions {
   readonly plain?: boolean | undefined;
   /** How long streams that other devices have opened outlive their path, in milliseconds. */
   readonly resumeTime?: number | undefined;
+  /** Called when a device that dials this one is refused. */
+  readonly onRefused?: ((address: string, reason: Reason) => void) | undefined;
+  /** Called when a device that dials this one cannot be answered, because the relay refuses the session to it. */
+  readonly onUnanswered?: ((address: string, error: DeviceError) => void) | undefined;
+  /** Says more about why the relay refuses the session to a device. */
+  readonly refusal?: ((error: DeviceError, destination: Destination) => DeviceError) | undefined;
   /** @throws DeviceError InvalidOption */
   readonly destination: (to: string, resourceURL: string) => Destination;
   readonly isRenewing: () => boolean;
@@ -68,22 +98,29 @@ export interface PacketReceiver {
   end(): void;
 }
 
+/** The other end of a channel to origins, in place of an address. No device has this one. */
+const EDGE = "the edge";
+
 /** A reason why a channel from before does not work any more, and a new one may. */
 const OUTDATED: readonly Reason[] = ["ChannelUnknown", "Closed", "ResumeTimeout"];
 
 export class StreamHost implements ChannelHost {
   readonly #options: StreamHostOptions;
   readonly #pool = new CreditPool();
+  readonly #keptPool = new KeptPool();
   readonly #services = new Map<string, StreamHandler>();
   /** By the address at the other end and the route. */
   readonly #channels = new Map<string, DeviceChannel>();
   /** Channels that this device has dialed, by the address as dialed. */
   readonly #dialed = new Map<string, DeviceChannel>();
+  readonly flight = new Flight();
   /** Channels with messages on their way, by the number of the message. */
   readonly #flights = new Map<number, DeviceChannel>();
   #carrier: RelayConnection | undefined;
   #notices = 0;
   #turn = 0;
+  /** When bytes of a stream last came from the application or went to it. */
+  #usedAt = 0;
   #ended: DeviceError | undefined;
   readonly #forget: (() => void) | undefined;
 
@@ -149,8 +186,35 @@ export class StreamHost implements ChannelHost {
     return stream;
   }
 
+  /**
+   * Opens a stream to a TCP destination that the edge dials, `host:port`. Resolves when that has accepted.
+   *
+   * @throws DeviceError StreamReset, InvalidOption, Aborted, Closed
+   */
+  async dialOrigin(to: string, { signal }: DialOptions = {}): Promise<DeviceStream> {
+    const origin = originName(to);
+    for (;;) {
+      if (this.#ended !== undefined) throw this.#ended;
+      if (signal?.aborted) throw aborted();
+      if (this.#carrier?.dialsOrigins === false) throw new StreamError("OriginNotAllowed", origin);
+      const before = this.#live(EDGE);
+      try {
+        return await this.#open(before ?? this.#connectEdge(), origin, signal);
+      } catch (error) {
+        if (!(error instanceof StreamError)) throw error;
+        if (before === undefined || !OUTDATED.includes(error.reason)) {
+          throw new StreamError(error.reason, origin, { cause: error });
+        }
+      }
+    }
+  }
+
   #channelTo(to: string): DeviceChannel | undefined {
-    const channel = this.#dialed.get(canonical(to));
+    return this.#live(canonical(to));
+  }
+
+  #live(dialed: string): DeviceChannel | undefined {
+    const channel = this.#dialed.get(dialed);
     return channel?.channel.ended === undefined ? channel : undefined;
   }
 
@@ -162,12 +226,16 @@ export class StreamHost implements ChannelHost {
     const destination = this.#options.destination(dialed, STREAM_RESOURCE);
     // A relay that is ours is not in the addresses of its devices.
     const address = destination.relayURL === "" ? bare(dialed) : dialed;
-    const [route = 0] = crypto.getRandomValues(new Uint32Array(1));
+    const route = newRoute();
     let made: DeviceChannel | undefined;
     const channel = new StreamChannel({
       role: "initiator",
       route,
       pool: this.#pool,
+      keptPool: this.#keptPool,
+      peer: identityIn(address),
+      copiesPackets: true,
+      acknowledgeOctets: ACKNOWLEDGE_OCTETS,
       now: performance.now(),
       suites,
       plain,
@@ -185,6 +253,35 @@ export class StreamHost implements ChannelHost {
     return made;
   }
 
+  /** A channel to the edge. TLS and the token have said who both are, so its records are plain and its keys new. */
+  #connectEdge(): DeviceChannel {
+    const { suites, address } = this.#options;
+    const route = newRoute();
+    const channel = new StreamChannel({
+      role: "initiator",
+      route,
+      pool: this.#pool,
+      keptPool: this.#keptPool,
+      copiesPackets: true,
+      now: performance.now(),
+      suites,
+      peer: EDGE,
+      plain: true,
+      initiatorAddress: bare(canonical(address)),
+      responderAddress: EDGE_ADDRESS,
+      staticSecret: crypto.getRandomValues(new Uint8Array(32)),
+      ephemeralSecret: crypto.getRandomValues(new Uint8Array(32)),
+      judge: () => undefined,
+      // The edge says how long streams outlive their path.
+      resumeTime: 0,
+    });
+    const destination = this.#options.destination(bare(address), ORIGIN_RESOURCE);
+    const made = new DeviceChannel({ host: this, channel, isDialer: true, destination, address: EDGE, isToEdge: true });
+    this.#channels.set(keyOf(EDGE, route), made);
+    this.#dialed.set(EDGE, made);
+    return made;
+  }
+
   /** Spoiling a handshake must not be a way around a pin. */
   #meet(address: string, key: Uint8Array): Reason | undefined {
     const { keyring } = this.#options;
@@ -197,12 +294,6 @@ export class StreamHost implements ChannelHost {
 
   get carrier(): RelayConnection | undefined {
     return this.#carrier;
-  }
-
-  get inFlight(): number {
-    let sum = 0;
-    for (const { inFlight } of this.#channels.values()) sum += inFlight;
-    return sum;
   }
 
   /** Lets channels send, and another one first each time. */
@@ -229,7 +320,11 @@ export class StreamHost implements ChannelHost {
   attach(carrier: RelayConnection): void {
     this.#carrier = carrier;
     this.#flights.clear();
-    for (const channel of [...this.#channels.values()]) channel.attach();
+    this.flight.restart(carrier.transport.capabilities.takesTurns ? FLIGHT_IN_TURNS : FLIGHT_MOST);
+    for (const channel of [...this.#channels.values()]) {
+      if (channel.isToEdge && !carrier.dialsOrigins) channel.fail(new StreamError("OriginNotAllowed", EDGE));
+      else channel.attach();
+    }
   }
 
   /** The connection is lost. */
@@ -249,8 +344,7 @@ export class StreamHost implements ChannelHost {
       case "acknowledged":
         if (this.#flights.size === 0) return;
         for (const number of event.messages) {
-          this.#flights.get(number)?.acknowledged(number);
-          this.#flights.delete(number);
+          if (this.#flights.delete(number)) this.flight.acknowledged(number, performance.now());
         }
         this.#resumeAll();
         break;
@@ -263,21 +357,34 @@ export class StreamHost implements ChannelHost {
           key,
           event.unacknowledged,
           isPassing(event.reasonId) ? undefined : sessionRefusal(event.reasonId),
+          event.reasonId === CloseReasonId.InternalError,
         );
         break;
     }
   }
 
-  #sessionLost(key: string | undefined, numbers: readonly number[], failure: DeviceError | undefined): void {
+  #sessionLost(
+    key: string | undefined,
+    numbers: readonly number[],
+    failure: DeviceError | undefined,
+    isUncertain = false,
+  ): void {
     if (key === undefined) return;
     for (const channel of [...this.#channels.values()]) {
       if (channel.destinationKey !== key) continue;
-      channel.lost(
-        numbers.filter((number) => this.#flights.get(number) === channel),
-        failure?.retryable === true ? undefined : failure,
-      );
+      const isAnyLost = numbers.some((number) => this.#flights.get(number) === channel);
+      const final = failure === undefined || failure.retryable ? undefined : this.#explained(channel, failure);
+      if (final !== undefined && !channel.isDialer)
+        this.#options.onUnanswered?.(withoutInstanceIn(channel.address), final);
+      channel.lost(isAnyLost || isUncertain, final);
     }
-    for (const number of numbers) this.#flights.delete(number);
+    for (const number of numbers) {
+      if (this.#flights.delete(number)) this.flight.lost(number);
+    }
+  }
+
+  #explained({ isToEdge, destination }: DeviceChannel, failure: DeviceError): DeviceError {
+    return isToEdge ? failure : (this.#options.refusal?.(failure, destination) ?? failure);
   }
 
   /** Resolves when the other devices have all of the streams that have ended, or after CLOSE_TIMEOUT (2 s). */
@@ -296,7 +403,7 @@ export class StreamHost implements ChannelHost {
     this.#ended = error;
     this.#forget?.();
     for (const channel of [...this.#channels.values()]) {
-      channel.close("Closed");
+      channel.close("Closed", error.code === "Closed" ? undefined : error);
       channel.abandon();
     }
     this.#carrier = undefined;
@@ -322,8 +429,37 @@ export class StreamHost implements ChannelHost {
     };
   }
 
+  /** Takes what the edge sends on the channel to origins. */
+  edgeReceiver(): PacketReceiver {
+    const decoder = new PacketDecoder();
+    // The edge speaks under this device's own address, which it vouches for to nobody else.
+    const own = canonical(this.#options.address);
+    let isOurs = false;
+    return {
+      begin: (sender) => {
+        isOurs = sender === own;
+        decoder.clear();
+      },
+      data: (octets) =>
+        decoder.push(octets, (route, body) => {
+          const channel = isOurs ? this.#channels.get(keyOf(EDGE, route)) : undefined;
+          channel?.receive(EDGE, body);
+          channel?.settle();
+        }),
+      end: () => decoder.clear(),
+    };
+  }
+
   #packet(from: string, recipient: string, route: number, body: Uint8Array): void {
     if (this.#ended !== undefined) return;
+    if (route === ALL_ROUTES && isNotice(body)) {
+      for (const channel of [...this.#channels.values()]) {
+        if (channel.address !== from) continue;
+        channel.receive(from, body);
+        channel.settle();
+      }
+      return;
+    }
     const channel = this.#find(from, route) ?? this.#begin(from, recipient, route, body);
     if (channel === undefined) return;
     channel.receive(from, body);
@@ -358,6 +494,10 @@ export class StreamHost implements ChannelHost {
       role: "responder",
       route,
       pool: this.#pool,
+      keptPool: this.#keptPool,
+      peer: identity,
+      copiesPackets: true,
+      acknowledgeOctets: ACKNOWLEDGE_OCTETS,
       now: performance.now(),
       suites,
       plain,
@@ -365,7 +505,7 @@ export class StreamHost implements ChannelHost {
       responderAddress,
       staticSecret: keyring.secretKey,
       ephemeralSecret: crypto.getRandomValues(new Uint8Array(32)),
-      judge: (key) => keyring.admit(from, key),
+      judge: (key) => keyring.admit(withoutInstanceIn(from), key),
       resumeTime,
     });
     const made = new DeviceChannel({ host: this, channel, isDialer: false, destination, address: from });
@@ -389,18 +529,18 @@ export class StreamHost implements ChannelHost {
     const destination = this.#destinationOf(to);
     if (carrier === undefined || destination === undefined || this.#notices >= NOTICES) return;
     this.#notices += 1;
-    void carrier
-      .session(destination)
-      .then((outcome) => {
-        if (!outcome.ok || !carrier.ready(outcome.sessionId)) return;
+    void within(LAST_PACKET, carrier.session(destination))
+      .then((opened) => {
+        if (opened?.value.ok !== true || !carrier.ready(opened.value.sessionId)) return;
+        const { sessionId } = opened.value;
         const { engine } = carrier;
-        engine.beginMessage(outcome.sessionId, {
+        engine.beginMessage(sessionId, {
           userRef: destination.newId(),
           acknowledgeImmediately: true,
           doNotDeliverIfOffline: true,
         });
-        engine.data(outcome.sessionId, packet);
-        engine.endMessage(outcome.sessionId);
+        engine.data(sessionId, packet);
+        engine.endMessage(sessionId);
         void carrier.flush();
       })
       .finally(() => {
@@ -409,6 +549,16 @@ export class StreamHost implements ChannelHost {
   }
 
   // -------------------------------------------------------------------------------------------------------- channels
+
+  /** Since when nothing has moved on any stream, on the clock of `performance.now()`; undefined if there is none. */
+  get awaitedSince(): number | undefined {
+    for (const { channel } of this.#channels.values()) if (channel.streams > 0) return this.#usedAt;
+    return undefined;
+  }
+
+  used(): void {
+    this.#usedAt = performance.now();
+  }
 
   sent(number: number, channel: DeviceChannel): void {
     this.#flights.set(number, channel);
@@ -429,18 +579,30 @@ export class StreamHost implements ChannelHost {
   }
 
   ended(channel: DeviceChannel): void {
+    const { ended } = channel.channel;
+    if (!channel.isDialer && !channel.isEstablished && ended?.by === "self") {
+      this.#options.onRefused?.(withoutInstanceIn(channel.address), ended.reason);
+    }
     for (const [key, other] of this.#channels) if (other === channel) this.#channels.delete(key);
     for (const [to, other] of this.#dialed) if (other === channel) this.#dialed.delete(to);
   }
 
-  /** Ends the channels of devices that are not admitted any more. */
+  /** Ends the channels of keys that are not trusted any more. */
   #judgeAgain(): void {
-    const { keyring } = this.#options;
     for (const channel of [...this.#channels.values()]) {
       const { address, key } = channel.peer;
-      if (channel.isDialer || key === undefined || keyring.admit(address, key) === undefined) continue;
-      channel.close("NotPermitted");
+      const reason = key && this.#distrust(channel, address, key);
+      if (reason !== undefined) channel.close(reason);
     }
+  }
+
+  /** Why a channel is to end; undefined if its key is still trusted. */
+  #distrust({ isDialer }: DeviceChannel, address: string, key: Uint8Array): Reason | undefined {
+    const { keyring } = this.#options;
+    if (!isDialer) return keyring.admit(withoutInstanceIn(address), key) === undefined ? undefined : "NotPermitted";
+    const pin = keyring.pinned(address);
+    if (pin === undefined) return "Closed";
+    return isSameKey(pin, key) ? undefined : "ChangedKey";
   }
 }
 
@@ -454,8 +616,24 @@ function aborted(): DeviceError {
   return new DeviceError("Aborted", "the dialing was given up by its signal");
 }
 
+function newRoute(): number {
+  let [route = ALL_ROUTES] = crypto.getRandomValues(new Uint32Array(1));
+  while (route === ALL_ROUTES) [route = ALL_ROUTES] = crypto.getRandomValues(new Uint32Array(1));
+  return route;
+}
+
 function keyOf(address: string, route: number): string {
   return `${address} ${route}`;
+}
+
+/** The canonical text of a destination. @throws DeviceError InvalidOption */
+function originName(to: string): string {
+  const parsed = parseHostPort(to, { finalDot: true });
+  if (typeof parsed !== "string" && parsed.port !== undefined) {
+    const name = formatHostPort({ host: parsed.host, port: parsed.port });
+    if (isServiceName(name)) return name;
+  }
+  throw invalid("a destination is HOST:PORT, such as db.example.com:5432 or [2001:db8::7]:22");
 }
 
 /** The canonical text of an address. @throws DeviceError InvalidOption */
@@ -466,6 +644,13 @@ function canonical(address: string): string {
 /** An address without its relay: how a device is named there differs between the two ends. */
 function bare(address: string): string {
   return address.split("@", 1)[0] ?? "";
+}
+
+/** The address of the device, without the name of an instance: keys are the device's. */
+function withoutInstanceIn(address: string): string {
+  const [name = "", ...relay] = address.split("@");
+  const [identity = "", ...device] = name.split("/");
+  return [[identity, ...device.map(withoutInstance)].join("/"), ...relay].join("@");
 }
 
 /** The address of the identity of a device. */

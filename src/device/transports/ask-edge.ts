@@ -26,6 +26,8 @@ export interface Question {
   readonly token?: string | undefined;
   /** Sent as JSON. */
   readonly body?: unknown;
+  /** Sent as they are, instead. */
+  readonly octets?: Uint8Array | undefined;
   /** Whether a value can be an edge's answer. */
   readonly expects: (value: unknown) => boolean;
   /** PEM certificates of the authorities to trust in addition to the system's and Node's. */
@@ -38,7 +40,7 @@ export interface Question {
 }
 
 /** A request on a connection that exists. */
-export type Exchange = Pick<Question, "edge" | "method" | "path" | "token" | "body" | "isAbsolute">;
+export type Exchange = Pick<Question, "edge" | "method" | "path" | "token" | "body" | "octets" | "isAbsolute">;
 
 /** The value, or the edge's reason for refusing. */
 export type EdgeAnswer =
@@ -111,11 +113,12 @@ async function exchange(question: Question): Promise<ForeignAnswer> {
 /** Sends a request over a connected socket. Resolves with any HTTP response; rejects with errors of node:http. */
 export function converse(
   socket: Socket,
-  { edge, method, path, token, body, isAbsolute = false }: Exchange,
+  { edge, method, path, token, body, octets, isAbsolute = false }: Exchange,
   signal: AbortSignal,
 ): Promise<ForeignAnswer> {
   const { promise, resolve, reject } = Promise.withResolvers<ForeignAnswer>();
-  const text = body === undefined ? undefined : JSON.stringify(body);
+  const sent = body === undefined ? octets : Buffer.from(JSON.stringify(body));
+  const type = body === undefined ? "application/octet-stream" : "application/json";
   const asked = request({
     createConnection: () => socket,
     method,
@@ -124,7 +127,7 @@ export function converse(
       Host: edge.host,
       Connection: "close",
       ...authorization(token),
-      ...(text !== undefined && { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(text) }),
+      ...(sent !== undefined && { "Content-Type": type, "Content-Length": sent.length }),
     },
     signal,
   });
@@ -137,7 +140,7 @@ export function converse(
     upgraded.destroy();
     resolve({ status: statusCode, phrase: statusMessage, header: () => undefined });
   });
-  asked.end(text);
+  asked.end(sent);
   return promise;
 }
 

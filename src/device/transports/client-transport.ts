@@ -22,10 +22,10 @@ import { adviceOf } from "../../store-and-forward/reason-advice.ts";
 import { DeviceError } from "../device-error.ts";
 import { ANSWER_HEAD, READ_AHEAD, WRITE_AHEAD } from "../limits.ts";
 import { tokenRefusal } from "../token-refusal.ts";
-import type { BodyLimits } from "./body-limits.ts";
 import { foreignAnswer, noAnswer, notHttp } from "./not-an-edge.ts";
 import type { ForwardingProxy } from "./proxy/forwarding-proxy.ts";
 import { CAPABILITIES, type Capabilities, type Transport, type TransportName } from "./transport.ts";
+import type { WayLimits } from "./way-limits.ts";
 
 /** The connection of one session, pending or open. */
 export interface Line {
@@ -72,7 +72,7 @@ export interface ClientWay {
   readonly capabilities?: Capabilities | undefined;
   /** The HTTP proxy that forwards the requests, if one does. */
   readonly forwarding?: ForwardingProxy | undefined;
-  readonly bodyLimits?: BodyLimits | undefined;
+  readonly wayLimits?: WayLimits | undefined;
 }
 
 /** Drives an encapsulation client over lines. */
@@ -194,7 +194,10 @@ export class ClientTransport implements Transport {
           this.#deliver(output.data);
           break;
         case "bodyRefused":
-          if (this.#way.edge !== undefined) this.#way.bodyLimits?.shrink(this.#way.edge.origin, output.bodyLimit);
+          if (this.#way.edge !== undefined) this.#way.wayLimits?.body.shrink(this.#way.edge.origin, output.bodyLimit);
+          break;
+        case "holdCut":
+          if (this.#way.edge !== undefined) this.#way.wayLimits?.hold.shrink(this.#way.edge.origin, output.hold);
           break;
         case "lost":
           this.#end(output, line);

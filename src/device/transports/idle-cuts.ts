@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { LONGEST_HOLD } from "../../encapsulation/index.ts";
 import { IDLE_CUT_LEAST, IDLE_CUT_MOST, IDLE_CUT_SPREAD } from "../limits.ts";
 
 export class IdleCuts {
@@ -41,9 +42,15 @@ export class IdleCuts {
   }
 }
 
-/** For how many seconds a server may hold a request where idle connections are cut after `limit`; undefined for never. */
-export function holdFor(limit: number | undefined): number | undefined {
-  return limit === undefined ? undefined : Math.max(1, Math.floor(limit / 2000));
+/**
+ * For how many seconds a server may hold a request; undefined if nothing is known.
+ *
+ * @param limit after how many milliseconds idle connections are cut; undefined for never
+ * @param known the longest hold that the way lets through, in seconds
+ */
+export function holdFor(limit: number | undefined, known = LONGEST_HOLD): number | undefined {
+  if (limit === undefined) return known < LONGEST_HOLD ? known : undefined;
+  return Math.min(known, Math.max(1, Math.floor(limit / 2000)));
 }
 
 /** An interval of heartbeats that keeps a connection where idle ones are cut after `limit`: half of that, or less. */

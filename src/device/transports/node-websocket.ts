@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { randomFillSync } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import { type ClientOptions, WebSocket } from "ws";
@@ -36,6 +37,10 @@ export function nodeWebSockets(way: NodeWebSocketWay): OpenMessageSocket {
     let failure: DeviceError | undefined;
     const socket = new WebSocket(url, {
       perMessageDeflate: false,
+      generateMask: (mask) => {
+        randomFillSync(mask);
+        neverZero(mask);
+      },
       headers: authorization(token),
       handshakeTimeout: DIAL_TIMEOUT + TIMERS.establishment,
       maxPayload: WEBSOCKET_LONGEST,
@@ -51,7 +56,7 @@ export function nodeWebSockets(way: NodeWebSocketWay): OpenMessageSocket {
     });
     socket.on("message", (data: Buffer, isBinary: boolean) => onMessage(isBinary ? data : data.toString("latin1")));
     socket.on("ping", (data) => {
-      // Whoever does not read the answers gets no more of them.
+      // A server that does not read the answers gets no more of them.
       if (socket.bufferedAmount <= ANSWERS_AHEAD) socket.pong(data);
     });
     socket.on("unexpected-response", (_request, response) => {
@@ -96,6 +101,13 @@ export function nodeWebSockets(way: NodeWebSocketWay): OpenMessageSocket {
       terminate: () => socket.terminate(),
     };
   };
+}
+
+/**
+ * Changes a mask that is zero. With such a mask `ws` does not copy what it sends, and the caller frees that memory at once.
+ */
+export function neverZero(mask: Uint8Array): void {
+  if (mask.every((octet) => octet === 0)) mask[0] = 1;
 }
 
 /** Adapts an asynchronous dial to node:http's `createConnection`. */

@@ -126,7 +126,7 @@ function openWay(options: NodeTransportOptions, way: Way, dialler?: Dialler): Tr
       token,
       relay,
       forwarding,
-      bodyLimits: options.bodyLimits,
+      wayLimits: options.wayLimits,
     });
   } catch (error) {
     // For example a contentLength above the maximum.
@@ -180,7 +180,7 @@ function observed(dialler: Dialler, { onConnected }: NodeTransportOptions): Dial
 function clientOf(
   transport: HttpTransport,
   { host, port, secure, edge }: EdgeRoute,
-  { relay, token, contentLength, bodyLimits, idleLimit }: TransportOptions,
+  { relay, token, contentLength, wayLimits, idleLimit, awaitedSince }: TransportOptions,
   forwarding: ForwardingProxy | undefined,
 ): EncapsulationClient {
   const common: ClientOptions = {
@@ -193,14 +193,18 @@ function clientOf(
     headers: Object.entries(authorization(token)),
     ...(forwarding !== undefined && { proxy: true, authorize: (challenge) => forwarding.authorize(challenge) }),
   };
-  const bodyLimit = bodyLimits?.limit(edge.origin) ?? STREAMED_BODY;
+  const bodyLimit = wayLimits?.body.limit(edge.origin) ?? STREAMED_BODY;
   switch (transport) {
     case "longlived":
       return new LongLivedClient({ ...common, ...(contentLength !== undefined && { contentLength }) });
     case "keepalive":
-      return new KeepAliveClient({ ...common, bodyLimit, hold: holdFor(idleLimit) });
+      return new KeepAliveClient({
+        ...common,
+        bodyLimit,
+        hold: holdFor(idleLimit, wayLimits?.hold.limit(edge.origin)),
+      });
     case "polling":
-      return new PollingClient({ ...common, bodyLimit });
+      return new PollingClient({ ...common, bodyLimit, awaitedSince });
     default:
       throw new DeviceError("InvalidOption", `transport ${transport} has no encapsulation`);
   }

@@ -54,8 +54,8 @@ export function openWebTransport(options: TransportOptions): Transport {
     prefix: prefixOf(edge),
     relay,
     guid: guidFrom(crypto.getRandomValues(new Uint8Array(24))),
-    bodyLimit: options.bodyLimits?.limit(edge.origin) ?? STREAMED_BODY,
-    hold: holdFor(options.idleLimit),
+    bodyLimit: options.wayLimits?.body.limit(edge.origin) ?? STREAMED_BODY,
+    hold: holdFor(options.idleLimit, options.wayLimits?.hold.limit(edge.origin)),
   });
   return new ClientTransport(name, client, {
     edge,
@@ -63,7 +63,7 @@ export function openWebTransport(options: TransportOptions): Transport {
     token,
     relay,
     capabilities: carriesToken ? CAPABILITIES.keepalive : withoutToken(name),
-    bodyLimits: options.bodyLimits,
+    wayLimits: options.wayLimits,
   });
 }
 

@@ -30,6 +30,8 @@ export class PendingTransport implements Transport {
   /** The transport that is tried, and finally the one in use. */
   #current: Transport | undefined;
   #isEstablished = false;
+  /** Settles when the transport has taken what was written before it was established. */
+  #handed = Promise.resolve();
   #lost: Lost | undefined;
   #failure: DeviceError | undefined;
 
@@ -74,8 +76,10 @@ export class PendingTransport implements Transport {
     }
     this.#written.push(...octets);
     // Some accept nothing before they are established, and some need data to establish.
-    this.#current?.write(octets).catch(() => undefined);
+    if (this.#current !== undefined) this.#hand(this.#current, octets);
     await this.established.catch(() => undefined);
+    // Until the transport has taken them, the bytes must stay as they are.
+    if (this.#isEstablished) await this.#handed;
   }
 
   close(): void {
@@ -84,6 +88,12 @@ export class PendingTransport implements Transport {
     this.#closed.reject(closed());
     this.#current?.close();
     this.#lost ??= { type: "lost", reason: "ConnectionClosed", detail: "This side has closed the connection." };
+  }
+
+  #hand(transport: Transport, octets: readonly Uint8Array[]): void {
+    const before = this.#handed;
+    const handing = transport.write(octets).catch(() => undefined);
+    this.#handed = before.then(() => handing);
   }
 
   async #establish({ find, open }: Attempts): Promise<void> {
@@ -118,7 +128,9 @@ export class PendingTransport implements Transport {
       throw closed();
     }
     this.#current = transport;
-    if (this.#written.length > 0) transport.write(this.#written.slice()).catch(() => undefined);
+    // What an earlier way has not taken goes to this one.
+    this.#handed = Promise.resolve();
+    if (this.#written.length > 0) this.#hand(transport, this.#written.slice());
     transport.answered.then(this.#answer.resolve, () => undefined);
     await transport.established;
     this.#isEstablished = true;

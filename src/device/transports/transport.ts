@@ -6,9 +6,9 @@
  */
 import type { Lost } from "../../encapsulation/index.ts";
 import type { DeviceError } from "../device-error.ts";
-import type { BodyLimits } from "./body-limits.ts";
 import type { Dialler } from "./dial.ts";
 import type { Endpoint } from "./endpoint.ts";
+import type { WayLimits } from "./way-limits.ts";
 
 /** Names of the transports, best first. */
 export const TRANSPORTS = [
@@ -63,9 +63,19 @@ export interface Capabilities {
   readonly detectsLoss: "always" | "at the edge" | "never";
   /** A write is a request of its own, which can delay the next read: small output is worth gathering. */
   readonly requestPerWrite: boolean;
+  /** One exchange at a time brings and takes: as long as the edge cannot take more, it brings nothing. */
+  readonly takesTurns: boolean;
+  /** When a write resolves, the bytes are copied: their memory may be freed. */
+  readonly copiesWrites: boolean;
 }
 
-const RAW: Capabilities = { carriesToken: false, detectsLoss: "never", requestPerWrite: false };
+const RAW: Capabilities = {
+  carriesToken: false,
+  detectsLoss: "never",
+  requestPerWrite: false,
+  takesTurns: false,
+  copiesWrites: false,
+};
 
 export const CAPABILITIES: Readonly<Record<TransportName, Capabilities>> = {
   tcp: RAW,
@@ -73,11 +83,35 @@ export const CAPABILITIES: Readonly<Record<TransportName, Capabilities>> = {
   tls: RAW,
   connect: RAW,
   socks: RAW,
-  websocket: { carriesToken: true, detectsLoss: "always", requestPerWrite: false },
-  longlived: { carriesToken: true, detectsLoss: "never", requestPerWrite: false },
-  keepalive: { carriesToken: true, detectsLoss: "at the edge", requestPerWrite: true },
+  websocket: {
+    carriesToken: true,
+    detectsLoss: "always",
+    requestPerWrite: false,
+    takesTurns: false,
+    copiesWrites: true,
+  },
+  longlived: {
+    carriesToken: true,
+    detectsLoss: "never",
+    requestPerWrite: false,
+    takesTurns: false,
+    copiesWrites: false,
+  },
+  keepalive: {
+    carriesToken: true,
+    detectsLoss: "at the edge",
+    requestPerWrite: true,
+    takesTurns: false,
+    copiesWrites: false,
+  },
   // A poll takes and brings at once, so waiting with an acknowledgement would only delay it.
-  polling: { carriesToken: true, detectsLoss: "at the edge", requestPerWrite: false },
+  polling: {
+    carriesToken: true,
+    detectsLoss: "at the edge",
+    requestPerWrite: false,
+    takesTurns: true,
+    copiesWrites: false,
+  },
 };
 
 export interface TransportOptions {
@@ -96,12 +130,14 @@ export interface TransportOptions {
   readonly token?: string | undefined;
   /** Whether this side holds messages that it has not acknowledged. If so, it signals more often that it is alive. */
   readonly isBusy?: (() => boolean) | undefined;
+  /** Since when a program waits for data of a stream, on the clock of `performance.now()`; undefined if none does. */
+  readonly awaitedSince?: (() => number | undefined) | undefined;
   /** After how many milliseconds idle connections are cut on this way. Default: they are not. */
   readonly idleLimit?: number | undefined;
   /** Allows a token to go to any address over `tcp`. Default false: only to loopback and private addresses. */
   readonly allowPlain?: boolean | undefined;
-  /** What is known of the bodies that the way to an edge takes. Default: nothing, and nothing is remembered. */
-  readonly bodyLimits?: BodyLimits | undefined;
+  /** What is known of what the way to an edge lets through. Default: nothing, and nothing is remembered. */
+  readonly wayLimits?: WayLimits | undefined;
   /** Makes the connections, for example through a proxy. Default: directly; only that one enforces `allowPlain`. */
   readonly dialler?: Dialler | undefined;
   /** Called when the first connection is made, before TLS. */
@@ -117,7 +153,10 @@ export interface Transport {
   readonly answered: Promise<void>;
   /** When bytes last arrived, on the clock of `performance.now()`. */
   readonly heardAt: number;
-  /** The next bytes as received; undefined when the transport has ended. Do not call again before it resolves. */
+  /**
+   * The next bytes as received, valid until the next call; undefined when the transport has ended. Do not call again
+   * before it resolves.
+   */
   read(): Promise<Uint8Array | undefined>;
   /** Sends bytes in order; do not modify them afterwards. Resolves when the transport accepts more. */
   write(octets: readonly Uint8Array[]): Promise<void>;

@@ -8,7 +8,7 @@
  */
 import { formatTarget, guidFrom, type Lost, prefixOf } from "../../encapsulation/index.ts";
 import { Condition } from "../../lib/condition.ts";
-import { joinOctets } from "../../lib/octets.ts";
+import { joinOctets, release } from "../../lib/octets.ts";
 import { Queue } from "../../lib/queue.ts";
 import { afterInput } from "../../lib/runtime/timeout.ts";
 import { DeviceError } from "../device-error.ts";
@@ -80,6 +80,8 @@ class WebSocketTransport implements Transport {
   readonly #inbox = new Queue<Uint8Array | string>();
   #inboxOctets = 0;
   #reader: ((octets: Uint8Array | undefined) => void) | undefined;
+  /** What was read last: its memory is freed with the next read. */
+  #given: Uint8Array | undefined;
   /** Notified when more may be written, or the transport has ended. */
   readonly #writable = new Condition();
   #lost: Lost | undefined;
@@ -129,7 +131,7 @@ class WebSocketTransport implements Transport {
       onSent: () => this.#written(),
       onClose: (code, reason, why) => {
         this.#failure ??= why;
-        const detail = this.#failure?.message ?? `The WebSocket was closed with ${code} ${reason}.`.trim();
+        const detail = this.#failure?.message ?? `The WebSocket was closed with ${`${code} ${reason}`.trim()}.`;
         // Reject before ending the transport, so that a caller waiting for both learns why it was never established.
         settled.reject(this.#failure ?? new DeviceError("ConnectFailed", `no connection by websocket: ${detail}`));
         this.#end({
@@ -156,10 +158,13 @@ class WebSocketTransport implements Transport {
   }
 
   read(): Promise<Uint8Array | undefined> {
+    if (this.#given !== undefined) release(this.#given);
+    this.#given = undefined;
     const octets = this.#inbox.shift();
     if (octets instanceof Uint8Array) {
       this.#inboxOctets -= octets.length;
       this.#answerMarks();
+      this.#given = octets;
       return Promise.resolve(octets);
     }
     if (this.#lost !== undefined) return Promise.resolve(undefined);
@@ -242,6 +247,7 @@ class WebSocketTransport implements Transport {
     if (this.#reader !== undefined) {
       const reader = this.#reader;
       this.#reader = undefined;
+      this.#given = octets;
       reader(octets);
       return;
     }

@@ -1,6 +1,6 @@
 /**
- * Limits half-open virtual connections: those whose device has not identified itself yet. They are counted per source,
- * in the source's Meter, since nothing else is known of them.
+ * Limits half-open virtual connections: those whose device has not identified itself yet. They are counted in the Meter of
+ * the token that their first request has shown, or else of their source, since nothing else is known of them.
  *
  * @module
  */
@@ -13,6 +13,7 @@ export class HalfOpen {
   readonly #env: Pick<Env, "METER">;
   readonly #context: Pick<DurableObjectState, "id" | "waitUntil">;
   #meter: DurableObjectStub<MeterRpc> | undefined;
+  #name = "";
 
   /** @param context of the Tunnel */
   constructor(env: Pick<Env, "METER">, context: Pick<DurableObjectState, "id" | "waitUntil">) {
@@ -24,24 +25,27 @@ export class HalfOpen {
    * Begins a half-open virtual connection. If the meter is unreachable, it is admitted: it ends soon anyway, unless its
    * device identifies itself.
    *
-   * @param source the source, as `sourceOf` returns it; "" is unknown and not counted
-   * @returns if the source has too many, in how many seconds another try may succeed
+   * @param name of the Meter; "" for one that is not counted
+   * @returns if it has too many, in how many seconds another try may succeed
    */
-  async begin(source: string): Promise<number | undefined> {
-    if (source === "") return undefined;
-    const meter = this.#env.METER.getByName(`from:${source}`);
+  async begin(name: string): Promise<number | undefined> {
+    if (name === "") return undefined;
+    const meter = this.#env.METER.getByName(name);
     const beginning: Promise<Entrance> = meter.begin(this.#context.id.name ?? "");
     const answer = await within(METER_TIMEOUT, beginning).catch(() => undefined);
     if (answer?.value.ok === false) return answer.value.retryAfter;
     this.#meter = meter;
+    this.#name = name;
     return undefined;
   }
 
   /**
    * The virtual connection is open, or has ended. If a crash prevents this call, the Meter uncounts it by a timeout.
+   *
+   * @param entered name of the Meter that it has entered, which has uncounted it
    */
-  end(): void {
-    const ended = this.#meter?.begun(this.#context.id.name ?? "");
+  end(entered = ""): void {
+    const ended = entered === this.#name ? undefined : this.#meter?.begun(this.#context.id.name ?? "");
     this.#meter = undefined;
     if (ended !== undefined) this.#context.waitUntil(ended.catch(() => undefined));
   }

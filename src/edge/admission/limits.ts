@@ -12,13 +12,14 @@
  *   5. relay       ../origin/relay-access.ts: the allow list, by name, unless it ends here (RelayNotAllowed). A WebSocket
  *                  must end here, and ask for its upgrade (WebSocketNotPassed, UpgradeNeeded)
  *   6. body        of a KeepAlive POST the whole, of a LongLived POST the first bytes (ReceiveTimeout, BodyTooLong)
- *   7. gate        source-gate.ts: paces the source's first contacts with Tunnels (TooManyMisses, TooManyHalfOpen)
+ *   7. gate        source-gate.ts: paces the first contacts with Tunnels, of a token or else of a source (TooManyMisses,
+ *                  TooManyHalfOpen)
  *
  *   in the Tunnel
  *   8. owner       ../tunnel/owner.ts: another principal has opened it (UnknownConnection)
  *   9. standing    ../../auth/token-recheck.ts: the bearer's token is still good (TokenExpired, TokenRevoked)
- *  10. half-open   half-open.ts: only the first request of a GUID is counted, in the source's Meter (TooManyHalfOpen).
- *                  The first that passes makes its principal the owner
+ *  10. half-open   half-open.ts: only the first request of a GUID is counted, in the Meter of its token or else of its
+ *                  source (TooManyHalfOpen). The first that passes makes its principal the owner
  *  11. handshake   ../../encapsulation: both requests have echoed; then the relay is dialled, or an endpoint made. One
  *                  that is passed through is no longer half-open: the relay authenticates its device
  *
@@ -30,7 +31,8 @@
  *
  * Further requests of a virtual connection pass 1 to 9. The gate lets a GUID that it knows through at once. Bytes that
  * a POST brings later come by calls that pass 8 and 9 alone. A request about a mailbox passes 1 to 4, and at the gate
- * counts as a miss if there is no such mailbox.
+ * counts as a miss if there is no such mailbox (TooManyLookups). A request to an inbox has its capability for a token;
+ * for one that was removed it counts as a miss, and for one that was never issued it passes nothing.
  *
  * @module
  */
@@ -49,19 +51,25 @@ export const WAKES = 16;
 export const CONNECT_TIMEOUT = 30_000;
 
 /**
- * Half-open virtual connections of one source: begun, and without a Connect. Each costs an object and a parked request
+ * Half-open virtual connections of one token, or of one source without tokens: begun, and without a Connect. Each costs an object and a parked request
  * for up to a minute. 500 devices behind one address may connect at the same moment; each takes a second.
  */
 export const HALF_OPEN = 500;
 
 /**
- * First contacts with Tunnels that a source may make in one Worker: at once, and per second. Each may create an object,
- * which takes milliseconds on a small machine; the pace lets other sources in between. On two cores, 400 devices with a
- * token each that connect at once need 12 s with the pace and without it, and devices that send meanwhile wait a third
- * as long with it.
+ * First contacts with Tunnels in one Worker, of a source that shows no tokens, or else of one token: at once, and per
+ * second. Each may create an object, which takes milliseconds on a small machine; the pace lets others in between. Devices
+ * with a token each do not wait for others behind their address.
  */
 export const CONTACTS = 3;
 export const CONTACTS_RATE = 50;
+
+/**
+ * The same for all tokens together. Two cores connect about a hundred devices a second. If all devices of an edge that was
+ * restarted were served at once, none would be ready before it gives up and begins anew.
+ */
+export const TOKEN_CONTACTS = 100;
+export const TOKEN_CONTACTS_RATE = 100;
 
 /** Longest wait for a first contact; a request that would wait longer is refused. All devices of a large office fit. */
 export const CONTACTS_PATIENCE = 10_000;
@@ -73,8 +81,9 @@ export const GATE_SOURCES = 10_000;
 export const CROWDED_TIME = 2000;
 
 /**
- * Requests of one source for virtual connections that do not exist: at once, and per second. Enough for all devices
- * behind one address that do not know yet that the edge has restarted. Guessing a GUID takes 10^24 requests.
+ * Requests of one source for virtual connections, and without a token for streams and the like, that do not exist: at
+ * once, and per second. Enough for all devices behind one address that do not know yet that the edge has restarted.
+ * Guessing a GUID takes 10^24 requests.
  */
 export const MISSES = 100;
 export const MISSES_RATE = 5;
@@ -122,6 +131,12 @@ export const FIRST_LEASE = { octets: 16384, messages: 16 } as const;
 /** Debt of a Tunnel below which it does not call its Meter: a device that sends only keep-alives needs none. */
 export const CREDIT = { octets: 16384, messages: 16 } as const;
 
+/**
+ * TCP connections to destinations for which a device asks its Meter at once: those of a page, or of a program with a small
+ * pool. What it holds and does not use is less than three times that.
+ */
+export const STREAM_STEP = 8;
+
 /** Time for a Meter's answer, while the device waits. After that the Tunnel goes on without the Meter. */
 export const METER_TIMEOUT = 1000;
 
@@ -150,3 +165,10 @@ export const AMPLE_OCTETS = 64 * 1024 * 1024;
  * reported its end. The check wakes each Tunnel, which costs next to nothing once a day.
  */
 export const METER_LOOK = 24 * 3600_000;
+
+/**
+ * What a mailbox or stream reserves at least in an account: an almost empty one takes some 50 KB of disk. Larger
+ * pieces double up to LARGE_PIECE, the longest message, so that filling a share takes some fifteen calls.
+ */
+export const LEAST_PIECE = 64 * 1024;
+export const LARGE_PIECE = 16 * 1024 * 1024;

@@ -2,12 +2,13 @@
  * Meter: the usage of one principal, source or sender, a Durable Object for each metered name.
  *
  *   Tunnel ── enter ─► may there be one more virtual connection? ── leave ─► there is one less
- *   Tunnel ── begin ─► may one more of this source be half open? ── begun ─► it is open, or has ended
+ *   Tunnel ── begin ─► may one more of this source or token be half open? ── begun ─► it is open, or has ended
  *   Tunnel ── lease, about once a second while there is traffic ─► an amount, and when it may be used
+ *   Egress ── hold ─► may there be more TCP connections to destinations?
  *   Mailbox ── reserve, when what waits of this sender has doubled or shrunk ─► there is room, or none
  *
  * Bytes and messages are counted in memory only: after a silence long enough for eviction, the whole burst is available
- * again anyway. Virtual connections may be silent for days, so each has a row in storage. Rows of connections always
+ * again anyway. Connections may be silent for days, so each has a row in storage. Rows of connections always
  * have an alarm; those of a sender's account go when its mailboxes have emptied. Everything is deleted when nothing
  * counts any more.
  *
@@ -20,7 +21,16 @@ import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "../.
 import type { Env } from "../env.ts";
 import { parseQuota } from "../policy/quota-setting.ts";
 import { parseRate, type Rate } from "../policy/rate-setting.ts";
-import type { Amount, Entrance, Lease, MeterRpc, MeterStatus, Reservation, Reserved } from "../rpc/meter-rpc.ts";
+import {
+  type Amount,
+  type Entrance,
+  holderIn,
+  type Lease,
+  type MeterRpc,
+  type MeterStatus,
+  type Reservation,
+  type Reserved,
+} from "../rpc/meter-rpc.ts";
 import {
   AMPLE_OCTETS,
   ASK_AFTER,
@@ -35,6 +45,7 @@ import {
   SLICE,
 } from "./limits.ts";
 import { SenderAccount } from "./sender-account.ts";
+import { StreamHolders } from "./stream-holders.ts";
 
 /** Storage keys: one per virtual connection, this prefix and its name; and one for the bucket of connects. */
 const CONNECTION = "connection:";
@@ -43,6 +54,7 @@ const CONNECTS = "connects";
 export class Meter extends DurableObject<Env> implements MeterRpc {
   readonly #rate: Rate;
   readonly #account: SenderAccount;
+  readonly #holders: StreamHolders;
   readonly #connects: Bucket;
   readonly #octets: Bucket;
   readonly #messages: Bucket;
@@ -52,6 +64,8 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
   readonly #halfOpen = new Map<string, number>();
   /** Virtual connections with traffic, and when each last asked for a lease. */
   readonly #active = new Map<string, number>();
+  /** When the holders of TCP connections were last asked because there was no room. */
+  #holdersAskedAt = 0;
   /** When the alarm checks whether the stored rows still count; infinite if that is not known. */
   #lookAt = Number.POSITIVE_INFINITY;
 
@@ -61,6 +75,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     const rate = parseRate(env.RATE ?? "");
     this.#rate = rate;
     this.#account = new SenderAccount(ctx.storage.kv, parseQuota(env.QUOTA ?? "").sender);
+    this.#holders = new StreamHolders(ctx.storage.kv, rate.streams);
     this.#octets = bucket(rate.octets, rate.octets * BURST, now);
     // A rate of one a second needs a burst of at least one.
     this.#messages = bucket(rate.messages, Math.max(1, rate.messages * BURST), now);
@@ -69,7 +84,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     for (const [key] of ctx.storage.kv.list({ prefix: CONNECTION })) {
       this.#connections.set(key.slice(CONNECTION.length), 0);
     }
-    if (connects !== undefined || this.#connections.size > 0) ctx.waitUntil(this.#lookIfNever());
+    if (connects !== undefined || this.#isHeld) ctx.waitUntil(this.#lookIfNever());
   }
 
   /** Sets the alarm for rows that an older version has stored without one. */
@@ -79,8 +94,9 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     await this.ctx.storage.setAlarm(this.#lookAt);
   }
 
-  /** Counts a virtual connection that begins. One that is counted already is admitted. */
+  /** Counts a virtual connection that begins. One that is counted already is admitted. It is no longer half open. */
   async enter(connection: string): Promise<Entrance> {
+    this.#halfOpen.delete(connection);
     if (this.#connections.has(connection)) return { ok: true };
     // A refused try counts too, so that a device that retries all the time does not wake the other Tunnels each time.
     const may = take(this.#connects, 1, Date.now());
@@ -110,17 +126,36 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     this.#lookAt = Number.POSITIVE_INFINITY;
     // A Tunnel that has lost its memory has not reported its end.
     await this.#ask(this.#silent(Date.now() - ASK_AFTER));
-    const remembered = this.#connections.size > 0 || levelOf(this.#connects, Date.now()) < this.#rate.connects;
+    await this.#askHolders();
+    const remembered = this.#isHeld || levelOf(this.#connects, Date.now()) < this.#rate.connects;
     if (remembered) this.#look();
     else if (this.#account.total === 0) await this.ctx.storage.deleteAll();
   }
 
+  async hold(holder: string, streams: number): Promise<boolean> {
+    let may = this.#holders.hold(holder, streams);
+    if (!may && Date.now() >= this.#holdersAskedAt + ASK_AFTER) {
+      this.#holdersAskedAt = Date.now();
+      await this.#askHolders();
+      may = this.#holders.hold(holder, streams);
+    }
+    this.#look();
+    return may;
+  }
+
+  /** Whether there are rows of connections. */
+  get #isHeld(): boolean {
+    return this.#connections.size > 0 || this.#holders.total > 0;
+  }
+
   async reserve(mailbox: string, reservation: Reservation): Promise<Reserved | undefined> {
     const octets = this.#account.reserve(mailbox, reservation);
-    const isUnused = this.#account.total === 0 && this.#connections.size === 0;
+    const isUnused = this.#account.total === 0 && !this.#isHeld;
     if (isUnused && this.#lookAt === Number.POSITIVE_INFINITY) await this.ctx.storage.deleteAll();
     if (octets === undefined) return undefined;
-    return { octets, isAmple: this.#account.left >= AMPLE_OCTETS, isSpent: this.#account.isSpent };
+    const { identity } = reservation;
+    const isAmple = this.#account.left(identity) >= AMPLE_OCTETS;
+    return { octets, isAmple, isSpent: this.#account.isSpent(identity) };
   }
 
   /**
@@ -128,7 +163,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
    */
   #look(): void {
     const now = Date.now();
-    const at = now + (this.#connections.size > 0 ? METER_LOOK : 1 + wait(this.#connects, this.#rate.connects, now));
+    const at = now + (this.#isHeld ? METER_LOOK : 1 + wait(this.#connects, this.#rate.connects, now));
     if (at >= this.#lookAt) return;
     this.#lookAt = at;
     this.ctx.waitUntil(this.ctx.storage.setAlarm(at));
@@ -189,6 +224,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
       octets: levelOf(this.#octets, now),
       messages: levelOf(this.#messages, now),
       reserved: this.#account.total,
+      streams: this.#holders.total,
     };
   }
 
@@ -216,6 +252,20 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
       .filter(([, heard]) => heard < since)
       .sort(([, one], [, other]) => one - other)
       .map(([connection]) => connection);
+  }
+
+  /**
+   * Asks the channels that hold TCP connections, at most as many as there may be connections, whether they still exist: an
+   * object that has lost its memory has not said so.
+   */
+  async #askHolders(): Promise<void> {
+    const asked = this.#holders.names.map(async (holder) => {
+      const { device, route } = holderIn(holder);
+      const held = this.env.EGRESS.getByName(device).holds(route);
+      const answer = await within(ASK_TIMEOUT, held).catch(() => undefined);
+      if (answer?.value === false) this.#holders.hold(holder, 0);
+    });
+    await Promise.all(asked);
   }
 
   /** Asks virtual connections whether they still exist, and uncounts those that do not. */

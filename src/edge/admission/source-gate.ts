@@ -1,5 +1,5 @@
 /**
- * Gate: paces the Worker's first contacts with Tunnels, per source. Any call to a Durable Object creates it, even a
+ * Gate: paces the Worker's first contacts with Tunnels, per source; who has shown a token is a source of its own. Any call to a Durable Object creates it, even a
  * call that it refuses, so GUIDs that this Worker does not know are rate-limited.
  *
  * - A source that names many GUIDs waits in its own queue; other sources do not wait for it.
@@ -13,6 +13,7 @@
  * @module
  */
 
+import type { Principal } from "../../auth/principal.ts";
 import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "../../lib/token-bucket.ts";
 import type { Reason } from "../reasons.ts";
 import {
@@ -24,6 +25,8 @@ import {
   KNOWN_GUIDS,
   MISSES,
   MISSES_RATE,
+  TOKEN_CONTACTS,
+  TOKEN_CONTACTS_RATE,
   TURNED_PAUSE,
   TURNED_WAITING,
 } from "./limits.ts";
@@ -42,7 +45,7 @@ interface Source {
 
 /** A refusal of the gate, and in how many seconds another try may succeed. */
 export interface Turned {
-  readonly reason: Extract<Reason, "TooManyHalfOpen" | "TooManyMisses">;
+  readonly reason: Extract<Reason, "TooManyHalfOpen" | "TooManyMisses" | "TooManyLookups">;
   readonly retryAfter: number;
 }
 
@@ -62,25 +65,37 @@ export interface GateClock {
 
 const REAL: GateClock = { now: Date.now, sleep: (milliseconds) => scheduler.wait(milliseconds) };
 
+/** Begins the sources that are tokens; no address does. */
+const TOKEN = "token:";
+
+/** The source that a token is. */
+export function tokenSource({ id }: Principal): string {
+  return TOKEN + id;
+}
+
 export class Gate {
   readonly #clock: GateClock;
   readonly #sources = new Map<string, Source>();
   /** GUIDs that are being asked for, or that existed when last asked, and when each one's turn comes; oldest first. */
   readonly #known = new Map<string, number>();
 
+  /** First contacts that are left for all tokens. */
+  readonly #tokens: Bucket;
+
   constructor(clock: GateClock = REAL) {
     this.#clock = clock;
+    this.#tokens = bucket(TOKEN_CONTACTS_RATE, TOKEN_CONTACTS, clock.now());
   }
 
   /**
    * Makes a call that may be a first contact with a Tunnel.
    *
-   * @param source the source, as `sourceOf` returns it; "" is unknown and passes at once
+   * @param source the source, as `sourceOf` returns it, or a token, as `tokenSource` does; "" is unknown and passes at once
    */
   async ask<T>(source: string, guid: string, call: () => Promise<T>, reading: Reading<T>): Promise<T> {
     if (source === "") return call();
     const of = this.#source(source);
-    const turned = await this.#takeTurn(of, guid);
+    const turned = await this.#takeTurn(of, guid, source.startsWith(TOKEN));
     if (turned !== undefined) {
       await this.#pause(of);
       return reading.turn(turned);
@@ -91,27 +106,32 @@ export class Gate {
   }
 
   /**
-   * Admits a look-up of something that may not exist. It counts as a miss until `found` is called, so that look-ups in
-   * parallel cannot get around the limit.
+   * Admits a look-up of something that may not exist, other than a virtual connection. It counts as a miss until `found`
+   * is called, so that look-ups in parallel cannot get around the limit. Half-open virtual connections do not matter to
+   * it: who reads a stream has nothing to do with them.
    *
    * @returns why the look-up is refused, after a delay; undefined if it is admitted
    */
   async look(source: string): Promise<Turned | undefined> {
     if (source === "") return undefined;
     const of = this.#source(source);
-    const turned = this.#turned(of);
-    if (turned === undefined) charge(of.misses, 1, this.#clock.now());
-    else await this.#pause(of);
-    return turned;
+    const now = this.#clock.now();
+    const missed = wait(of.misses, 1, now);
+    if (missed === 0) {
+      charge(of.misses, 1, now);
+      return undefined;
+    }
+    await this.#pause(of);
+    return { reason: "TooManyLookups", retryAfter: Math.ceil(missed / 1000) };
   }
 
   found(source: string): void {
     if (source !== "") giveBack(this.#source(source).misses, 1, this.#clock.now());
   }
 
-  async #takeTurn(of: Source, guid: string): Promise<Turned | undefined> {
+  async #takeTurn(of: Source, guid: string, isToken: boolean): Promise<Turned | undefined> {
     const now = this.#clock.now();
-    const turn = this.#known.get(guid) ?? this.#queue(of, guid, now);
+    const turn = this.#known.get(guid) ?? this.#queue(of, guid, now, isToken);
     if (typeof turn !== "number") return turn;
     // No turn is further off, unless the clock was set back.
     if (turn <= now || turn - now > CONTACTS_PATIENCE) return undefined;
@@ -125,12 +145,13 @@ export class Gate {
    * Gives a new GUID its turn. The GUID is known from now on, so its other request, often in parallel, has the same
    * turn.
    */
-  #queue(of: Source, guid: string, now: number): number | Turned {
+  #queue(of: Source, guid: string, now: number, isToken: boolean): number | Turned {
     const turned = this.#turned(of);
     if (turned !== undefined) return turned;
-    const waits = charge(of.contacts, 1, now);
+    const paces = isToken ? [of.contacts, this.#tokens] : [of.contacts];
+    const waits = Math.max(...paces.map((pace) => charge(pace, 1, now)));
     if (waits > CONTACTS_PATIENCE) {
-      giveBack(of.contacts, 1, now);
+      for (const pace of paces) giveBack(pace, 1, now);
       return { reason: "TooManyHalfOpen", retryAfter: Math.ceil(waits / 1000) };
     }
     this.#know(guid, now + waits);

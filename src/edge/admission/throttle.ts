@@ -12,6 +12,7 @@
 import { within } from "../../lib/runtime/timeout.ts";
 import { type Bucket, bucket, charge } from "../../lib/token-bucket.ts";
 import type { Env } from "../env.ts";
+import { counters } from "../metrics/counters.ts";
 import { parseRate, type Rate } from "../policy/rate-setting.ts";
 import type { Amount, Entrance, Lease, MeterRpc } from "../rpc/meter-rpc.ts";
 import { CREDIT, FIRST_LEASE, LATE, METER_TIMEOUT, WAKES, YIELD, YIELD_MOST } from "./limits.ts";
@@ -140,7 +141,10 @@ export class Throttle {
   }
 
   async #pause(milliseconds: number): Promise<void> {
-    if (milliseconds > 0 && !this.#ended) await Promise.race([this.#clock.sleep(milliseconds), this.#over.promise]);
+    if (milliseconds <= 0 || this.#ended) return;
+    counters.count("throttleWaits", "");
+    counters.count("throttledSeconds", "", milliseconds / 1000);
+    await Promise.race([this.#clock.sleep(milliseconds), this.#over.promise]);
   }
 
   /** Expires the lease. What is left of it is given back with the next one. */

@@ -8,16 +8,30 @@ import type { Principal } from "../../auth/principal.ts";
 import type { LinkTrust } from "../../auth/relay-proof.ts";
 import type { Judge } from "../../auth/token-recheck.ts";
 import type { Throttle } from "../admission/throttle.ts";
+import type { BatchSender } from "../rpc/batch-socket.ts";
+import type { DevicePath, EgressRpc } from "../rpc/egress-rpc.ts";
 import type { MailboxRpc } from "../rpc/mailbox-rpc.ts";
-import type { TunnelRpc } from "../rpc/tunnel-rpc.ts";
+import type { ConsumerAccess } from "./consumer-path.ts";
+
+/** How TCP connections to destinations are reached. */
+export interface EgressAccess {
+  /** The object of a device, given by its URL. */
+  object(device: string): DurableObjectStub<EgressRpc>;
+  /** The WebSocket that the device's Egress has opened, while there is one. */
+  socket(): BatchSender<DevicePath> | undefined;
+  /** The principal whose token the device shows now. */
+  bearer(): Principal;
+}
 
 /** What an endpoint needs from its object. */
 export interface EndpointContext {
   /** The object's name, by which mailboxes call it back. */
   readonly name: string;
   mailbox(peer: string): DurableObjectStub<MailboxRpc>;
-  /** The Tunnel of another device. */
-  tunnel(name: string): DurableObjectStub<TunnelRpc>;
+  /** The consumer of a mailbox, to stream to: a Tunnel, or the Link of a relay, which has the relay's URL as its name. */
+  consumer(name: string): ConsumerAccess;
+  /** The way to destinations; absent if the edge dials none. */
+  readonly egress?: EgressAccess | undefined;
   /** The meter of a device's share; undefined if it has no limits. */
   throttle(source: string, who: Principal): Throttle | undefined;
   /** The canonical URL of an origin relay that messages may be sent to; undefined if that is not allowed. */

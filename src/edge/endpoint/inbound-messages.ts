@@ -1,8 +1,13 @@
 /**
  * Takes messages from one device's sessions to the mailboxes of their recipients. Messages that arrive during a call to
  * a mailbox go there in the next batch, one batch at a time, so that order is kept even if a call fails. Messages with
- * flag D have a lane of their own, and so has what is streamed to other devices, which goes straight to their Tunnels
- * (stream-peers.ts). No lane waits for another, so there is no order between them.
+ * flag D have a lane of their own, and so has what is streamed to other devices, which goes straight to their Tunnels or
+ * to the Link of their relay (stream-peers.ts). No lane waits for another, so there is no order between them.
+ *
+ * What is streamed is acknowledged when its destination has room, which tells the device how much to have on its way. A
+ * destination that has none for a while is stalled: its session is suspended, and what came on it is acknowledged without
+ * more ado, so that it holds up neither the reading nor the acknowledgements of the rest. A relay, which streams for many
+ * devices, is treated like that from the start.
  *
  * A message is acknowledged when all its mailboxes have it, or when the sender of a fanout has been told which do not.
  * Results are sent in order of arrival, over all sessions: what was stored before a refusal is acknowledged before it,
@@ -22,12 +27,15 @@ import {
   CloseReasonId,
   ConnectCloseReasonId,
   type Connection,
+  isOriginResource,
+  isRelay,
   isStreamResource,
   type ReceivedMessageFields,
   SessionStatusId,
 } from "../../sstp/index.ts";
 import { type Envelope, fitsMessage, type Mail, type Recipient } from "../../store-and-forward/envelope.ts";
 import { Arena, MessageBody } from "../../store-and-forward/message-body.ts";
+import { relayOfSender, senderOf, senderOfMessage } from "../../store-and-forward/sender-share.ts";
 import { identityIn, Voucher } from "../../store-and-forward/vouched-id.ts";
 import { noticeStorageFull } from "../disk-full.ts";
 import { logError } from "../log.ts";
@@ -35,6 +43,7 @@ import { CALL_TIMEOUT } from "../mailbox/limits.ts";
 import { VOLATILE_TIMEOUT } from "../rpc/deadlines.ts";
 import type { Appended, Refusal } from "../rpc/mailbox-rpc.ts";
 import { lengthOfMail, type MessageBatch, pack } from "../rpc/message-batch.ts";
+import type { EgressClient } from "./egress-client.ts";
 import type { EndpointContext } from "./endpoint-context.ts";
 import {
   BATCH_MESSAGES,
@@ -43,20 +52,28 @@ import {
   CALLS_AT_ONCE,
   COPIES_OCTETS,
   COPY_COST,
+  LINK_STREAMS_HELD,
   REFUSED_REST,
+  STALLED_HELD,
   STATUS_INDEXES,
   STREAM_BATCH,
+  STREAM_HELD,
+  STREAM_STALL,
   UNFINISHED_OCTETS,
+  UNSTORED_OCTETS,
   VOLATILE_BATCH_OCTETS,
   WOKEN_MAILBOXES,
 } from "./limits.ts";
-import { StreamPeers } from "./stream-peers.ts";
+import { type Streamed, StreamPeers } from "./stream-peers.ts";
+import { tellTokenEnded } from "./token-ended.ts";
 import { unfinished } from "./unfinished-messages.ts";
 
 /** A recipient of one copy: a peer of this edge, or an origin relay for all of its own peers. */
 interface Copy {
   /** The mailbox that it goes to. */
   readonly peer: string;
+  /** What a stream waits for: the mailbox, or a device behind a relay. */
+  readonly key: string;
   readonly envelope: Envelope;
   /** The session's entries that it is for. */
   readonly indexes: readonly number[];
@@ -122,6 +139,12 @@ interface Session {
   refused: boolean;
   /** The session was closed for that, so the sender knows. */
   told: boolean;
+  /** The sender that has used up its share of the mailbox: the session is suspended until that has room. */
+  suspendedFor: string | undefined;
+  /** Bytes that were streamed on it and acknowledged, and are not passed on. */
+  streamed: number;
+  /** The session is suspended for that. */
+  isHeldBack: boolean;
 }
 
 /** A message that has begun. */
@@ -130,7 +153,8 @@ interface Arriving {
   readonly body: MessageBody;
   /** Whether it is streamed to another device. */
   readonly streamed: boolean;
-  tooLong: boolean;
+  /** Why the rest is not taken. */
+  cut: "tooLong" | "lost" | undefined;
 }
 
 /** A message that has ended, and whose result has not been sent. */
@@ -143,6 +167,8 @@ interface Job {
   body: Uint8Array;
   /** Whether it is streamed to another device. */
   readonly streamed: boolean;
+  /** Whether it is acknowledged before its result is known. */
+  early: boolean;
   /** Length of the body. */
   readonly length: number;
   /** Copies without a result. */
@@ -163,14 +189,14 @@ interface Pending extends Mail {
 }
 
 /**
- * Messages on their way, by mailbox: those to store; those with flag D, which the mailbox passes on or loses; or those
- * that are streamed, which do not go through the mailbox.
+ * Messages on their way, by what they wait for: those to store; those with flag D, which the mailbox passes on or loses;
+ * or those that are streamed, which do not go through the mailbox.
  */
 interface Lane {
   readonly kind: "stored" | "passed" | "streamed";
   /** The largest batch, in bytes, unless a single message is longer. */
   readonly most: number;
-  /** Mailboxes with a queue that have to be woken. Behind a relay there are many senders, which take turns. */
+  /** Keys with a queue whose mailboxes have to be woken. Behind a relay there are many senders, which take turns. */
   readonly asleep: RoundRobin<string>;
   readonly queues: Map<string, Pending[]>;
   readonly busy: Set<string>;
@@ -211,52 +237,79 @@ export class InboundMessages {
   readonly #streamed = laneOf("streamed", STREAM_BATCH, VOLATILE_TIMEOUT);
   readonly #lanes = [this.#streamed, this.#passed, this.#stored] as const;
   readonly #streamPeers: StreamPeers;
+  /** Notices destinations that stall, and those that have. */
+  readonly #stalling = new DeadlinePool(STREAM_STALL);
+  readonly #stalled = new Set<string>();
+  readonly #egress: EgressClient | undefined;
   /** In order of arrival. */
   readonly #jobs = new Queue<Job>();
   #voucher = new Voucher("", false);
+  #fromRelay = false;
   /** Fanout messages that are not yet charged, in order. The first is being charged. */
   readonly #unpaid = new Queue<Unpaid>();
   /** Mailboxes that this device has sent to, which are charged once; and whether the charge for the last is pending. */
   readonly #woken = new Set<string>();
   #waking = false;
-  /** For mailboxes with a call under way: the last message when it announced room during the call. */
-  readonly #rooms = new Map<string, number>();
+  /**
+   * For mailboxes with a call under way: the last message when they announced room during the call, by the sender who has
+   * it; undefined stands for all.
+   */
+  readonly #rooms = new Map<string, Map<string | undefined, number>>();
+  /** Mailboxes of which the relay that brings the messages has used up its share. */
+  readonly #full = new Set<string>();
   /** Bytes in calls under way. Each call has a copy of its own. */
   #calling = 0;
   readonly #progress = new Condition();
-  /** Bytes of messages that have arrived whole and are not stored. */
+  /** Bytes of messages that have arrived whole and are not stored or passed on. */
   octets = 0;
-  /** The part of them that is streamed. */
+  /** The part of them that is streamed, and of that the part that is acknowledged. */
   streamed = 0;
+  #streamedEarly = 0;
   /** Whether any message was ever accepted and acknowledged. */
   progressed = false;
   /** Bytes of messages that have arrived in part. */
   readonly #unfinished = unfinished.join(this);
 
-  /** @param charges asked before a message is stored more than once, with the cost beyond the first copy */
+  /**
+   * @param charges asked before a message is stored more than once, with the cost beyond the first copy
+   * @param egress takes what is for destinations; undefined if the edge dials none
+   */
   constructor(
     host: EndpointContext,
     engine: Connection,
     changed: () => void,
     charges: Charges,
     snapshot?: InboundSnapshot,
+    egress?: EgressClient,
   ) {
     this.#host = host;
     this.#engine = engine;
     this.#changed = changed;
     this.#charges = charges;
     this.#streamPeers = new StreamPeers(host);
+    this.#egress = egress;
     for (const [sessionId, { copies, fanout, failed }] of snapshot?.sessions ?? []) {
       this.#sessions.set(sessionId, {
-        copies,
+        // Other releases save no keys.
+        copies: copies.map((copy) => ({ ...copy, key: keyOf(copy.peer, copy.envelope) })),
         fanout,
         suspendable: copies.length === 1,
         failed: new Set(failed),
         of: engine.session(sessionId),
         refused: false,
         told: false,
+        suspendedFor: undefined,
+        streamed: 0,
+        isHeldBack: false,
       });
     }
+  }
+
+  /** Whether so much waits for mailboxes, or for the Tunnels of other devices, that the peer is not to be read. */
+  get isBehind(): boolean {
+    const early = this.#streamedEarly;
+    if (this.octets - early > UNSTORED_OCTETS || this.streamed - early > STREAM_HELD) return true;
+    return !this.#fromRelay && early > STALLED_HELD;
   }
 
   get quiet(): boolean {
@@ -279,6 +332,8 @@ export class InboundMessages {
    */
   introduce(source: string, vouched: boolean, owner: string): void {
     this.#voucher = new Voucher(source, vouched);
+    this.#fromRelay = isRelay(source);
+    this.#streamPeers.ofRelay = this.#fromRelay;
     this.#unfinished.belongsTo(owner);
   }
 
@@ -293,7 +348,8 @@ export class InboundMessages {
     for (const [index, { identityURL, deviceURL, relayURL }] of targets.entries()) {
       if (relayURL === "") {
         // A mailbox gets one copy, however often it is named: it has one reader.
-        const peer = deviceURL === "" ? identityURL : deviceURL;
+        const mailbox = deviceURL === "" ? identityURL : deviceURL;
+        const peer = isOriginResource(resourceURL) ? `${resourceURL} ${mailbox}` : mailbox;
         const one = peers.get(peer) ?? { indexes: [], envelope: { source, resourceURL, identityURL, deviceURL } };
         one.indexes.push(index);
         peers.set(peer, one);
@@ -304,13 +360,26 @@ export class InboundMessages {
       group.entries.push({ identityURL, deviceURL });
       relays.set(relayURL, group);
     }
-    const copies: Copy[] = [...peers].map(([peer, { indexes, envelope }]) => ({ peer, indexes, envelope }));
+    const copies: Copy[] = [...peers].map(([peer, { indexes, envelope }]) => ({ peer, key: peer, indexes, envelope }));
     for (const [peer, { indexes, entries }] of relays) {
-      copies.push({ peer, indexes, envelope: { source, resourceURL, identityURL: "", deviceURL: "", entries } });
+      const envelope = { source, resourceURL, identityURL: "", deviceURL: "", entries };
+      copies.push({ peer, key: keyOf(peer, envelope), indexes, envelope });
     }
-    const of = this.#engine.session(sessionId);
-    const suspendable = copies.length === 1;
-    this.#sessions.set(sessionId, { copies, fanout, suspendable, failed: new Set(), of, refused: false, told: false });
+    const session: Session = {
+      copies,
+      fanout,
+      suspendable: copies.length === 1,
+      failed: new Set(),
+      of: this.#engine.session(sessionId),
+      refused: false,
+      told: false,
+      suspendedFor: undefined,
+      streamed: 0,
+      isHeldBack: false,
+    };
+    this.#sessions.set(sessionId, session);
+    const peer = storedFor(session);
+    if (peer !== undefined && this.#full.has(peer)) this.#suspendFor(sessionId, session, source);
   }
 
   /** Fails entries of a fanout session. Reports them to the sender and skips them from now on. */
@@ -327,19 +396,26 @@ export class InboundMessages {
     if (session === undefined || session.refused) return;
     const userRef = this.#voucher.id(received.userRef);
     const fields = userRef === received.userRef ? received : { ...received, userRef };
-    const tooLong = fields.fragmentation !== undefined && !fitsMessage(userRef, fields.fragmentation);
+    const isForEgress = session.copies.some(({ envelope }) => isOriginResource(envelope.resourceURL));
+    const tooLong =
+      (fields.fragmentation !== undefined && !fitsMessage(userRef, fields.fragmentation)) ||
+      // There is no mailbox to store it.
+      (isForEgress && !received.doNotDeliverIfOffline);
     const streamed = received.doNotDeliverIfOffline && session.copies.some(isStreamed);
-    this.#arriving.set(sessionId, { fields, body: new MessageBody(this.#arena), streamed, tooLong });
+    const cut = tooLong ? "tooLong" : undefined;
+    this.#arriving.set(sessionId, { fields, body: new MessageBody(this.#arena), streamed, cut });
   }
 
   data(sessionId: number, octets: Uint8Array): void {
     const arriving = this.#arriving.get(sessionId);
-    if (arriving === undefined || arriving.tooLong) return;
+    if (arriving === undefined || arriving.cut !== undefined) return;
     const { body, streamed } = arriving;
     const limit = streamed ? STREAM_BATCH : this.#host.messageLimit;
-    if (body.length + octets.length > limit || this.#unfinished.octets + octets.length > UNFINISHED_OCTETS) {
+    const tooMuch = this.#unfinished.octets + octets.length > UNFINISHED_OCTETS;
+    if (body.length + octets.length > limit || tooMuch) {
       this.#drop(arriving);
-      arriving.tooLong = true;
+      // Of many channels of a relay each may be in the middle of a message.
+      arriving.cut = tooMuch && streamed && this.#fromRelay ? "lost" : "tooLong";
       return;
     }
     this.#unfinished.add(octets.length);
@@ -357,20 +433,73 @@ export class InboundMessages {
     // The session is about to be closed for an earlier message, and this one goes with it.
     if (session.refused) return;
     const body = arriving.body.take();
-    const { streamed, tooLong } = arriving;
+    const { streamed } = arriving;
+    const tooLong = arriving.cut === "tooLong";
+    const isStalled = session.copies.length === 1 && this.#stalled.has(session.copies[0]?.key ?? "");
+    const early = streamed && (this.#fromRelay || isStalled) && !tooLong;
+    const isLost = arriving.cut === "lost" || (this.#fromRelay && early && this.streamed + length > LINK_STREAMS_HELD);
     this.octets += length;
     if (streamed) this.streamed += length;
     const copies =
       session.failed.size === 0 ? session.copies : session.copies.filter((copy) => isWanted(session, copy));
     const left = copies.length;
-    const job: Job = { sessionId, session, message, fields, body, length, streamed, left, refused: undefined };
+    const all = { sessionId, session, message, fields, body, length, streamed, left };
+    const job: Job = { ...all, early: false, refused: undefined };
     this.#jobs.push(job);
+    if (early) {
+      this.#acknowledge(job);
+      if (session.streamed > STREAM_HELD) this.#holdBack(sessionId, session);
+      this.#settle(Date.now());
+    }
+    if (isLost) {
+      for (const { key } of copies) this.#streamPeers.dropped(key, 1);
+      job.left = 0;
+    }
     if (job.left === 0) this.#done(job);
     else if (session.fanout) {
       this.#unpaid.push({ job, copies, at: 0, tooLong });
       if (this.#unpaid.size === 1) this.#pay();
     } else if (tooLong) this.#refuseAll(job, copies);
     else this.#give(job, copies);
+  }
+
+  /** Has a streamed message acknowledged, whatever becomes of it. */
+  #acknowledge(job: Job): void {
+    if (job.early) return;
+    job.early = true;
+    job.session.streamed += job.length;
+    this.#streamedEarly += job.length;
+  }
+
+  /** Suspends a session until what came on it is passed on. */
+  #holdBack(sessionId: number, session: Session): void {
+    if (session.isHeldBack || this.#engine.closed !== undefined || !this.#isOpen(sessionId, session)) return;
+    session.isHeldBack = true;
+    this.#engine.setAvailability(sessionId, "notReady");
+  }
+
+  /** A message that was acknowledged early has left. Its session may go on when little is left. */
+  #letCome({ session, sessionId, length }: Job): void {
+    session.streamed -= length;
+    this.#streamedEarly -= length;
+    if (!session.isHeldBack || session.streamed > STREAM_BATCH) return;
+    session.isHeldBack = false;
+    if (this.#engine.closed === undefined && this.#isOpen(sessionId, session)) {
+      this.#engine.setAvailability(sessionId, "ready");
+    }
+  }
+
+  /** A destination has no room for a batch: from now on only its own sessions wait for it. */
+  #stall(key: string, batch: readonly Pending[]): void {
+    this.#stalled.add(key);
+    for (const { job } of [...batch, ...(this.#streamed.queues.get(key) ?? [])]) {
+      if (job.session.copies.length > 1) continue;
+      this.#acknowledge(job);
+      this.#holdBack(job.sessionId, job.session);
+    }
+    this.#settle(Date.now());
+    this.#changed();
+    this.#progress.notifyAll();
   }
 
   /** Refuses a message that is too long for all of its mailboxes. */
@@ -422,20 +551,22 @@ export class InboundMessages {
     const { fields, body, session, streamed } = job;
     for (const copy of copies) {
       const volatile = streamed && isStreamed(copy) ? this.#streamed : this.#passed;
-      const { queues, asleep } = fields.doNotDeliverIfOffline ? volatile : this.#stored;
+      const lane = fields.doNotDeliverIfOffline ? volatile : this.#stored;
+      const { queues, asleep } = lane;
       // An earlier message may have been refused meanwhile.
       if (!isWanted(session, copy)) {
         job.left -= 1;
         continue;
       }
       const pending: Pending = { job, copy, envelope: copy.envelope, fields, body };
-      const queue = queues.get(copy.peer);
+      const key = keyIn(lane, copy);
+      const queue = queues.get(key);
       if (queue !== undefined) {
         queue.push(pending);
         continue;
       }
-      queues.set(copy.peer, [pending]);
-      if (!this.#woken.has(copy.peer)) asleep.push(identityIn(fields.userRef), copy.peer);
+      queues.set(key, [pending]);
+      if (!this.#woken.has(key)) asleep.push(identityIn(fields.userRef), key);
     }
     if (job.left === 0) this.#done(job);
   }
@@ -457,13 +588,18 @@ export class InboundMessages {
    * Resumes the sessions suspended for a mailbox, which has room again.
    *
    * @param upTo the mailbox's last message at the time; answers to earlier messages no longer suspend a session
+   * @param sender who has room again; undefined for all
    */
-  room(peer: string, upTo: number): void {
-    if (this.#stored.busy.has(peer)) this.#rooms.set(peer, upTo);
+  room(peer: string, upTo: number, sender?: string): void {
+    if (this.#stored.busy.has(peer)) this.#rooms.set(peer, (this.#rooms.get(peer) ?? new Map()).set(sender, upTo));
+    if (sender === undefined || relayOfSender(sender) === undefined) this.#full.delete(peer);
     for (const [sessionId, session] of this.#sessions) {
-      if (session.suspendable && session.copies[0]?.peer === peer && this.#isOpen(sessionId, session)) {
-        this.#engine.setAvailability(sessionId, "ready");
-      }
+      if (!session.suspendable || session.copies[0]?.peer !== peer || !this.#isOpen(sessionId, session)) continue;
+      const { suspendedFor } = session;
+      // What slept meanwhile does not know.
+      if (sender !== undefined && suspendedFor !== undefined && suspendedFor !== sender) continue;
+      session.suspendedFor = undefined;
+      this.#engine.setAvailability(sessionId, "ready");
     }
   }
 
@@ -471,14 +607,32 @@ export class InboundMessages {
    * Suspends the sessions of these messages: their sender has used up its share of a mailbox. Messages in flight are
    * still accepted. If one is refused nevertheless, the suspension tells the sender that nothing is wrong with the
    * message.
+   *
+   * A relay has a session for each of its senders. If it has used up its own share, all of them are suspended at once, and
+   * those that it opens later: the reserve holds what is in flight, but not one more message of each.
    */
-  #suspend(peer: string, batch: readonly Pending[], at: number): void {
-    if (at <= (this.#rooms.get(peer) ?? -1)) return;
+  #suspend(peer: string, batch: readonly Pending[], at: number, senders: readonly string[] | undefined): void {
     if (this.#engine.closed !== undefined) return;
-    for (const { job } of batch) {
-      const { sessionId, session } = job;
-      if (!session.told && this.#isOpen(sessionId, session)) this.#engine.setAvailability(sessionId, "notReady");
+    const rooms = this.#rooms.get(peer);
+    const isOver = (sender: string) => at > Math.max(rooms?.get(sender) ?? -1, rooms?.get(undefined) ?? -1);
+    const source = batch[0]?.envelope.source ?? "";
+    if (this.#fromRelay && senders?.includes(source) === true && isOver(source)) {
+      this.#full.add(peer);
+      for (const [sessionId, session] of this.#sessions) {
+        if (storedFor(session) === peer) this.#suspendFor(sessionId, session, source);
+      }
     }
+    for (const { job, envelope, fields } of batch) {
+      const names = [senderOf(envelope.source), senderOfMessage(envelope.source, fields.userRef)];
+      const sender = senders === undefined ? names[0] : names.find((name) => senders.includes(name));
+      if (sender !== undefined && isOver(sender)) this.#suspendFor(job.sessionId, job.session, sender);
+    }
+  }
+
+  #suspendFor(sessionId: number, session: Session, sender: string): void {
+    if (session.told || !this.#isOpen(sessionId, session)) return;
+    session.suspendedFor = sender;
+    this.#engine.setAvailability(sessionId, "notReady");
   }
 
   /** Whether the engine still has this session, and not another one of the same number. */
@@ -486,12 +640,33 @@ export class InboundMessages {
     return of !== undefined && this.#engine.session(sessionId) === of;
   }
 
+  /** Closes the session to the device's Egress, which has lost its memory. The device asks what is left. */
+  egressLost(): void {
+    for (const [sessionId, session] of [...this.#sessions]) {
+      const isToEgress = session.copies.some(({ envelope }) => isOriginResource(envelope.resourceURL));
+      if (!isToEgress || !this.#isOpen(sessionId, session)) continue;
+      this.close(sessionId);
+      this.#engine.closeSession(sessionId, CloseReasonId.InternalError);
+    }
+  }
+
+  /**
+   * Returns a function that tells the other ends of this device's channels that its token has ended; undefined if it has
+   * none. It works after the end of the connection too.
+   */
+  get channelsEnding(): (() => Promise<void>) | undefined {
+    const all = [...this.#sessions.values()].flatMap(({ copies }) => copies).filter(isStreamed);
+    if (all.length === 0) return undefined;
+    const destinations = [...new Map(all.map((copy) => [copy.key, copy])).values()];
+    return () => tellTokenEnded(this.#streamPeers, destinations, () => this.#voucher.id(crypto.randomUUID()));
+  }
+
   /** Sends queued messages to every mailbox without a call under way, as far as memory allows. */
   flush(): void {
     for (const lane of this.#lanes) {
-      for (const peer of lane.queues.keys()) {
+      for (const key of lane.queues.keys()) {
         if (!this.#mayCall(lane)) break;
-        if (!lane.busy.has(peer) && this.#woken.has(peer)) this.#host.waitUntil(this.#run(lane, peer));
+        if (!lane.busy.has(key) && this.#woken.has(key)) this.#start(lane, key);
       }
       while (!this.#waking && lane.asleep.first !== undefined && this.#mayCall(lane)) this.#wake(lane);
     }
@@ -502,25 +677,34 @@ export class InboundMessages {
     return this.#calling <= CALL_OCTETS && (kind !== "stored" || busy.size < CALLS_AT_ONCE);
   }
 
-  /** Wakes or creates a mailbox that this device has not sent to. Each is charged, one at a time. */
+  /**
+   * Wakes or creates a mailbox that this device has not sent to. Each is charged, one at a time, and so is each device
+   * behind a relay that it streams to.
+   */
   #wake(lane: Lane): void {
-    const peer = lane.asleep.shift();
+    const key = lane.asleep.shift();
     // Another lane may have woken it, and its queue may have been withdrawn.
-    if (peer === undefined || !lane.queues.has(peer)) return;
-    if (!this.#woken.has(peer)) {
+    if (key === undefined || !lane.queues.has(key)) return;
+    if (!this.#woken.has(key)) {
       if (this.#woken.size >= WOKEN_MAILBOXES) this.#forgetOne();
-      this.#woken.add(peer);
+      this.#woken.add(key);
       const paid = this.#charges.wake();
       if (paid !== undefined) this.#host.waitUntil(this.#flushLater(paid));
     }
-    if (!lane.busy.has(peer)) this.#host.waitUntil(this.#run(lane, peer));
+    if (!lane.busy.has(key)) this.#start(lane, key);
+  }
+
+  /** What is streamed needs nothing that keeps the object: if it goes, the device's connection breaks, or comes again. */
+  #start(lane: Lane, key: string): void {
+    const running = this.#run(lane, key);
+    if (lane.kind !== "streamed") this.#host.waitUntil(running);
   }
 
   /** Forgets one woken mailbox for which nothing waits. */
   #forgetOne(): void {
-    for (const peer of this.#woken) {
-      if (this.#lanes.some(({ queues, busy }) => queues.has(peer) || busy.has(peer))) continue;
-      this.#woken.delete(peer);
+    for (const key of this.#woken) {
+      if (this.#lanes.some(({ queues, busy }) => queues.has(key) || busy.has(key))) continue;
+      this.#woken.delete(key);
       return;
     }
   }
@@ -543,6 +727,7 @@ export class InboundMessages {
   }
 
   abandon(): void {
+    this.#streamPeers.close();
     this.#sessions.clear();
     this.#arriving.clear();
     for (const { queues, asleep } of this.#lanes) {
@@ -553,27 +738,25 @@ export class InboundMessages {
     this.#jobs.clear();
     this.octets = 0;
     this.streamed = 0;
+    this.#streamedEarly = 0;
     this.#unfinished.add(-this.#unfinished.octets);
     this.#progress.notifyAll();
   }
 
-  async #run(lane: Lane, peer: string): Promise<void> {
-    lane.busy.add(peer);
+  async #run(lane: Lane, key: string): Promise<void> {
+    lane.busy.add(key);
     try {
-      for (let batch = next(lane, peer); batch.length > 0; batch = next(lane, peer)) {
-        const { refusals, suspend } = await this.#store(lane, peer, batch);
+      for (let batch = next(lane, key); batch.length > 0; batch = next(lane, key)) {
+        const { refusals, suspend, suspended } = await this.#store(lane, key, batch);
         for (const { at, outcome } of refusals) {
           const pending = batch[at];
           if (pending === undefined) continue;
           this.#lose(pending.job, pending.copy, outcome);
           this.#withdraw(pending.job, pending.copy, outcome);
         }
-        for (const { job } of batch) {
-          job.left -= 1;
-          if (job.left === 0) this.#letGo(job);
-        }
+        for (const { job } of batch) this.#finishCopy(job);
         // Before the acknowledgements: a sender that probes whether it may continue must see the suspension first.
-        if (suspend !== undefined) this.#suspend(peer, batch, suspend);
+        if (suspend !== undefined) this.#suspend(key, batch, suspend, suspended);
         // Reading the platform's clock costs more than completing a message.
         this.#settle(Date.now());
         this.#changed();
@@ -584,8 +767,8 @@ export class InboundMessages {
     } catch (error) {
       this.#fail(error);
     } finally {
-      lane.busy.delete(peer);
-      if (lane.kind === "stored") this.#rooms.delete(peer);
+      lane.busy.delete(key);
+      if (lane.kind === "stored") this.#rooms.delete(key);
     }
     try {
       // A queue that had no room may have it now.
@@ -605,14 +788,15 @@ export class InboundMessages {
     this.#changed();
   }
 
-  async #store(lane: Lane, peer: string, batch: Pending[]): Promise<Appended> {
+  async #store(lane: Lane, key: string, batch: Pending[]): Promise<Appended> {
     const bundle = pack(batch);
     // A call copies what it carries. Bodies that no other mailbox needs, and then the batch, are not kept until it ends.
     for (const { job } of batch) if (job.left === 1) release(job.body);
     const octets = bundle.envelopes.reduce((sum, one) => sum + envelopeOctets(one), bundle.octets.length);
     this.#calling += octets;
     try {
-      if (lane.kind === "streamed") return { refusals: await this.#stream(lane, peer, batch, bundle) };
+      const peer = batch[0]?.copy.peer ?? key;
+      if (lane.kind === "streamed") return { refusals: await this.#stream({ key, peer }, lane, batch, bundle) };
       const mailbox = this.#host.mailbox(peer);
       if (lane.kind === "stored") {
         const suspendable = batch[0]?.job.session.suspendable === true;
@@ -623,30 +807,56 @@ export class InboundMessages {
       const passing = mailbox.pass(bundle);
       release(bundle.octets);
       const passed = await lane.calls.within(passing).catch(logError);
-      return { refusals: passed === undefined ? this.#lost(lane, peer, batch) : passed.value };
+      return { refusals: passed === undefined ? this.#lost(lane, key, batch) : passed.value };
     } finally {
       this.#calling -= octets;
     }
   }
 
-  async #stream(lane: Lane, peer: string, batch: Pending[], bundle: MessageBatch): Promise<readonly Refusal[]> {
+  async #stream(
+    to: { readonly key: string; readonly peer: string },
+    lane: Lane,
+    batch: Pending[],
+    bundle: MessageBatch,
+  ): Promise<readonly Refusal[]> {
     // Everything that one connection brings has one source.
-    const source = batch[0]?.envelope.source ?? "";
-    const streamed = await this.#streamPeers.pass(peer, source, bundle, batch.length);
-    if (streamed === "late") return this.#lost(lane, peer, batch);
-    return streamed === "locked" ? batch.map((_, at) => ({ at, outcome: "locked" })) : [];
+    const { source = "", resourceURL = "" } = batch[0]?.envelope ?? {};
+    const passing = isOriginResource(resourceURL)
+      ? (this.#egress?.pass(source, bundle) ?? Promise.resolve<Streamed>("lost"))
+      : this.#streamPeers.pass({ ...to, source }, bundle, batch.length);
+    if ((await this.#stalling.within(passing)) === undefined) this.#stall(to.key, batch);
+    const streamed = await passing;
+    if (!lane.queues.has(to.key)) this.#stalled.delete(to.key);
+    if (streamed === "passed" || streamed === "lost") return [];
+    if (streamed !== "late") return batch.map((_, at) => ({ at, outcome: streamed }));
+    this.#loseQueue(lane, to.key, batch);
+    return [];
   }
 
   /**
    * Handles a timeout of a call with messages with flag D. They are lost, as the flag allows, and so are those queued
    * behind them: no sender should wait twice. Only a sender to another relay gets an error.
    */
-  #lost(lane: Lane, peer: string, batch: Pending[]): Refusal[] {
-    batch.push(...(lane.queues.get(peer) ?? []));
-    lane.queues.delete(peer);
+  #lost(lane: Lane, key: string, batch: Pending[]): Refusal[] {
+    this.#loseQueue(lane, key, batch);
     return batch.flatMap(({ envelope }, at) =>
       envelope.entries === undefined ? [] : [{ at, outcome: "HostNotReachable" as const }],
     );
+  }
+
+  /** Adds what is queued behind a batch to it. */
+  #loseQueue({ queues }: Lane, key: string, batch: Pending[]): void {
+    batch.push(...(queues.get(key) ?? []));
+    queues.delete(key);
+  }
+
+  /** One mailbox has a message, or has refused it. */
+  #finishCopy(job: Job): void {
+    job.left -= 1;
+    if (job.left > 0) return;
+    this.#letGo(job);
+    // Its acknowledgement is sent.
+    if (job.early && job.refused !== undefined) this.#refuse(job, job.refused);
   }
 
   /** Records a refused copy. Nothing more is accepted on its session, or for its recipients. */
@@ -660,19 +870,20 @@ export class InboundMessages {
 
   /** Withdraws queued messages behind a refused copy, which would overtake it. */
   #withdraw({ session }: Job, copy: Copy, outcome: Refusal["outcome"]): void {
-    for (const { queues } of this.#lanes) {
-      const queue = queues.get(copy.peer);
+    for (const lane of this.#lanes) {
+      const { queues } = lane;
+      const key = keyIn(lane, copy);
+      const queue = queues.get(key);
       if (queue === undefined) continue;
       const [left, behind] = [[] as Pending[], [] as Pending[]];
       for (const pending of queue)
         (pending.copy === copy && pending.job.session === session ? behind : left).push(pending);
       for (const { job } of behind) {
         this.#lose(job, copy, outcome);
-        job.left -= 1;
-        if (job.left === 0) this.#letGo(job);
+        this.#finishCopy(job);
       }
-      if (left.length === 0) queues.delete(copy.peer);
-      else queues.set(copy.peer, left);
+      if (left.length === 0) queues.delete(key);
+      else queues.set(key, left);
     }
   }
 
@@ -680,13 +891,14 @@ export class InboundMessages {
   #letGo(job: Job): void {
     this.octets -= job.length;
     if (job.streamed) this.streamed -= job.length;
+    if (job.early) this.#letCome(job);
     release(job.body);
     job.body = NOTHING;
   }
 
   /** Sends the results of finished messages, oldest first. */
   #settle(now: number): void {
-    for (let job = this.#jobs.first; job !== undefined && job.left === 0; job = this.#jobs.first) {
+    for (let job = this.#jobs.first; job !== undefined && (job.early || job.left === 0); job = this.#jobs.first) {
       this.#jobs.shift();
       if (this.#engine.closed !== undefined) continue;
       if (job.refused !== undefined) this.#refuse(job, job.refused, now);
@@ -697,10 +909,12 @@ export class InboundMessages {
     }
   }
 
-  #refuse({ sessionId, session, message }: Job, refused: readonly Refused[], now: number): void {
+  /** @param now undefined if the message is acknowledged already */
+  #refuse({ sessionId, session, message }: Job, refused: readonly Refused[], now?: number): void {
+    if (this.#engine.closed !== undefined) return;
     if (!this.#isOpen(sessionId, session)) {
       // The engine does not count messages behind the one for which the session was closed.
-      if (session.told) return;
+      if (session.told || now === undefined) return;
       this.#engine.close(ConnectCloseReasonId.Resting, REFUSED_REST);
       this.#changed();
     } else if (session.fanout) {
@@ -710,7 +924,7 @@ export class InboundMessages {
         const indexes = refused.filter((one) => one.outcome === outcome).flatMap(({ copy }) => copy.indexes);
         this.#tellFailed(sessionId, indexes, outcome);
       }
-      this.#engine.complete(message, now);
+      if (now !== undefined) this.#engine.complete(message, now);
     } else {
       // Earlier acknowledgements are sent before the Close, so the sender knows which messages were refused.
       session.told = true;
@@ -731,19 +945,35 @@ export class InboundMessages {
   }
 }
 
+/** The mailbox of a session that can be suspended for it; undefined also if the session is for streams, which are not stored. */
+function storedFor({ suspendable, copies: [copy] }: Session): string | undefined {
+  return suspendable && copy !== undefined && !isStreamed(copy) ? copy.peer : undefined;
+}
+
 /** Whether any recipient still gets a copy. A relay's entries fail together: its later refusals are not known here. */
 function isWanted({ failed }: Session, { indexes }: Copy): boolean {
   return !indexes.every((index) => failed.has(index));
 }
 
-/** Whether a copy is for a device of this edge, to which channels are carried past the mailbox. */
+/** Whether a copy belongs to a channel, which is carried past the mailbox. */
 function isStreamed({ envelope }: Copy): boolean {
-  return envelope.entries === undefined && isStreamResource(envelope.resourceURL);
+  return isStreamResource(envelope.resourceURL);
 }
 
-/** Takes the next batch for a mailbox: as much as one call may carry. */
-function next({ queues, most }: Lane, peer: string): Pending[] {
-  const queue = queues.get(peer) ?? [];
+/** Streams to devices behind one relay do not wait for each other, unlike messages, which wait for its mailbox. */
+function keyOf(peer: string, { resourceURL, entries = [] }: Envelope): string {
+  if (!isStreamResource(resourceURL)) return peer;
+  return [peer, ...entries.flatMap(({ identityURL, deviceURL }) => [identityURL, deviceURL])].join("\n");
+}
+
+/** What a copy waits for in a lane. */
+function keyIn({ kind }: Lane, { peer, key }: Copy): string {
+  return kind === "streamed" ? key : peer;
+}
+
+/** Takes the next batch for a key: as much as one call may carry. */
+function next({ queues, most }: Lane, key: string): Pending[] {
+  const queue = queues.get(key) ?? [];
   let octets = 0;
   let count = 0;
   const envelopes = new Set<Envelope>();
@@ -763,7 +993,7 @@ function next({ queues, most }: Lane, peer: string): Pending[] {
     count += 1;
   }
   const batch = queue.splice(0, count);
-  if (queue.length === 0) queues.delete(peer);
+  if (queue.length === 0) queues.delete(key);
   return batch;
 }
 

@@ -44,8 +44,11 @@ export const UNSTORED_OCTETS = FLIGHT.octets + 1024 * 1024;
  */
 export const UNSTORED_MESSAGES = 8000;
 
-/** Maximum batch of one call to a mailbox, unless a single message is longer: a quarter of what the platform allows. */
-export const BATCH_OCTETS = 8 * 1024 * 1024;
+/**
+ * Maximum batch of one call to a mailbox, unless a single message is longer. A mailbox stores a batch in one turn, and
+ * delivers nothing meanwhile, so the parts of a file go one by one.
+ */
+export const BATCH_OCTETS = 2 * 1024 * 1024;
 
 /** The same for messages with flag D: as much as may wait for a slow device. More would be dropped in any case. */
 export const VOLATILE_BATCH_OCTETS = 1024 * 1024;
@@ -55,9 +58,9 @@ export const BATCH_MESSAGES = 1000;
 
 /**
  * Bytes in all of a Tunnel's calls to mailboxes, above which no further call is started. A long message to a thousand
- * recipients is as many copies, and an object has 128 MB for everything.
+ * recipients is as many copies, and an object has 128 MB for everything: an eighth of it.
  */
-export const CALL_OCTETS = 2 * BATCH_OCTETS;
+export const CALL_OCTETS = 16 * 1024 * 1024;
 
 /**
  * Mailboxes that one Tunnel calls at a time to store messages. A message to a hundred recipients costs no more than
@@ -86,6 +89,18 @@ export const LINK_SESSIONS = 2048;
  */
 export const LINK_ADDRESSING = 2 * 1024 * 1024;
 
+/**
+ * How soon after another a batch must follow for a WebSocket to be opened to its consumer. That costs as much as three
+ * calls: too much for somebody who types now and then, and nothing for bulk data or a program that asks and answers.
+ */
+export const BATCHES_SOON = 250;
+
+/** How long it stays open without a batch: half of the time after which the platform lets an object hibernate. */
+export const BATCHES_IDLE = 5_000;
+
+/** How long after an attempt to open it there is no other. */
+export const BATCHES_RETRY = 10_000;
+
 /** Bytes with flag D that wait in a Tunnel for a slow device. More are dropped. */
 export const VOLATILE_OCTETS = 1024 * 1024;
 
@@ -97,18 +112,74 @@ export const STREAM_BATCH = 256 * 1024;
 
 /**
  * Bytes that a Tunnel holds of what its device streams, and of what is streamed to it: one batch on its way, and one
- * behind it. Beyond that its device is not read, or its senders wait.
+ * behind it. Beyond that its device is not read, or its senders wait. The same holds for each destination behind a relay.
  */
 export const STREAM_HELD = 2 * STREAM_BATCH;
 
+/**
+ * How long a batch waits for its destination before that counts as stalled: its session is suspended, and what came on it
+ * is acknowledged and no longer keeps the rest of the connection waiting. A batch within this time is 0.8 MB/s, and with
+ * that little nothing is lost by the round trip that a suspension costs.
+ */
+export const STREAM_STALL = 300;
+
+/**
+ * Bytes for stalled destinations that a Tunnel holds beside {@link STREAM_HELD}: what was on its way when their sessions
+ * were suspended, which for our devices is no more. Beyond that the device is not read.
+ */
+export const STALLED_HELD = 4 * 1024 * 1024;
+
 /** Tunnels that wait at one Tunnel for room, each with a batch: 4 MiB of the isolate's memory. More are turned away. */
 export const STREAM_WAITING = 16;
+
+/**
+ * Messages streamed to a device or relay that it has not acknowledged. It need not, for more to be sent: its
+ * acknowledgements may wait behind what it streams itself. Each is an entry of some hundred bytes.
+ */
+export const STREAM_UNACKNOWLEDGED = 4096;
+
+/**
+ * Bytes of all channels that one end of a link holds, in either direction. A destination that is not ready has at most one
+ * batch more, while all such have less than half of it; the first message to a destination finds room in three quarters.
+ * What is in flight when a session is suspended is held as well.
+ */
+export const LINK_STREAMS_HELD = 8 * 1024 * 1024;
+
+/** What a destination behind a relay may have in that case. */
+export const LINK_STALLED_HELD = STREAM_BATCH;
+
+/**
+ * How long the senders of streams are told that a device behind a relay has refused them: until they have tried again,
+ * since the first message is lost, and no longer, since its owner may change that.
+ */
+export const REFUSED_TIME = 10_000;
+
+/** Tunnels that wait at one Link, each with a batch; at most half of them for destinations that are not ready. */
+export const LINK_STREAMS_WAITING = 32;
+
+/**
+ * What is streamed to a destination whose session is suspended for this long is dropped, so that the next one finds room.
+ * The devices send it again. Longer than a busy device takes to read a batch.
+ */
+export const STALLED_TIME = 10_000;
+
+/** How long a destination is skipped for which there was no room within HAND_TIMEOUT: others should not wait again. */
+export const STALLED_PAUSE = 2_000;
 
 /**
  * How long the answer of a mailbox is used, who consumes it and that the sender may send to it: as long as a judgement
  * about a token.
  */
 export const ATTACHED_TIME = 30_000;
+
+/**
+ * Pauses in milliseconds before a device that could not be told that the token of another has ended is told again: a
+ * device is back within half a minute after a restart of the edge.
+ */
+export const TOLD_AGAIN = [2000, 4000, 8000, 16_000] as const;
+
+/** Devices that are told at a time. An object that ends should not burden the others of its machine. */
+export const TOLD_AT_ONCE = 16;
 
 /** Peers of one device whose Tunnels are remembered: as many as there are sessions towards a device. */
 export const STREAM_PEERS = 64;

@@ -28,6 +28,8 @@ export interface Waiting {
   readonly seq: number | undefined;
   readonly mail: Mail;
   readonly size: number;
+  /** Whether no other message is in the memory that it came in. */
+  readonly alone?: boolean;
 }
 
 /** The message being sent, and how much of it has been. */
@@ -47,6 +49,8 @@ export class Sender extends SessionSlot {
   volatile = 0;
   /** Whether they are streamed: their senders wait for room. */
   streams = false;
+  /** Since when the session is suspended, in milliseconds since 1970; undefined if it is not. */
+  suspendedAt: number | undefined;
   current: Current | undefined;
   /** What its session counts against LINK_ADDRESSING; 0 if that does not apply. */
   addressing = 0;
@@ -81,6 +85,11 @@ export class Sender extends SessionSlot {
   get isIdle(): boolean {
     const waits = this.current !== undefined || this.queue.first !== undefined || this.aside.count > 0;
     return !waits && this.outstanding === 0;
+  }
+
+  /** Bytes that are streamed to it and wait, or are being sent. */
+  get streamed(): number {
+    return this.streams ? this.volatile + (this.current?.message.size ?? 0) : 0;
   }
 
   push(message: Waiting): void {

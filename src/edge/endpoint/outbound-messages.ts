@@ -6,36 +6,47 @@
  *   deliver ─► MailboxSubscription.place ─► Sender.queue ─► fill ─► engine ─► acknowledged ─► Mailbox.acknowledge
  *
  * A message that no mailbox keeps, one with flag D, is called volatile here. Those of channels come from the Tunnels of
- * their senders, which wait until there is room; others are dropped if there is none.
+ * their senders, which wait until there is room; others are dropped if there is none. A relay has room for each
+ * destination, so one that is suspended holds up no other.
+ *
+ * What is streamed is sent as fast as the transport takes it, acknowledged or not: the device's acknowledgements may wait
+ * behind what it streams itself, and two devices must not stop each other.
  *
  * @module
  */
 import { Condition } from "../../lib/condition.ts";
-import { release } from "../../lib/octets.ts";
+import { free, release } from "../../lib/octets.ts";
 import { Queue } from "../../lib/queue.ts";
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import { within } from "../../lib/runtime/timeout.ts";
-import { CloseReasonId, ConnectCloseReasonId, type Connection, ENTRY_COST } from "../../sstp/index.ts";
+import { CloseReasonId, ConnectCloseReasonId, type Connection, ENTRY_COST, isRelay } from "../../sstp/index.ts";
 import type { Envelope, Mail } from "../../store-and-forward/envelope.ts";
 import { kept } from "../../store-and-forward/message-body.ts";
+import { senderOf } from "../../store-and-forward/sender-share.ts";
 import { SessionPool } from "../../store-and-forward/session-pool.ts";
 import { StoredIds } from "../../store-and-forward/vouched-id.ts";
 import { CALL_TIMEOUT, LATER, SEND_WINDOW, SEND_WINDOW_MESSAGES } from "../mailbox/limits.ts";
 import { HAND_TIMEOUT } from "../rpc/deadlines.ts";
-import { type Delivery, NO_NUMBERS, type Taken } from "../rpc/mailbox-rpc.ts";
+import { type Delivery, type MailboxRpc, NO_NUMBERS, type Taken } from "../rpc/mailbox-rpc.ts";
 import { contentsOf, type MessageBatch, unpack } from "../rpc/message-batch.ts";
 import type { EndpointContext } from "./endpoint-context.ts";
 import {
   DECLINED_DESTINATIONS,
   LINK_ADDRESSING,
   LINK_SESSIONS,
+  LINK_STALLED_HELD,
+  LINK_STREAMS_HELD,
+  LINK_STREAMS_WAITING,
   MESSAGE_COST,
   OPEN_SESSIONS,
+  REFUSED_TIME,
   SESSION_FAILURES,
   SESSION_OUTPUT,
   SESSION_REFUSALS,
+  STALLED_TIME,
   STREAM_HELD,
+  STREAM_UNACKNOWLEDGED,
   STREAM_WAITING,
   STUCK_OCTETS,
   VOLATILE_OCTETS,
@@ -55,6 +66,8 @@ interface Sent {
   readonly seq: number | undefined;
   /** Its size, which counts if the message is volatile. */
   readonly size: number;
+  /** Whether it is streamed. */
+  readonly streamed: boolean;
 }
 
 interface SenderSnapshot {
@@ -85,7 +98,8 @@ export interface OutboundSnapshot {
 export class OutboundMessages {
   readonly #host: EndpointContext;
   readonly #engine: Connection;
-  readonly #relay: string | undefined;
+  /** The origin relay at the other end, if it is one: what it refuses does not hold up the rest. */
+  #relay: string | undefined;
   readonly #calls = new DeadlinePool(CALL_TIMEOUT);
   readonly #changed: () => void;
   readonly #lost: (peer: string) => void;
@@ -100,20 +114,27 @@ export class OutboundMessages {
   readonly #turns = new Queue<Sender>();
   /** Messages sent and not acknowledged, by the engine's number. */
   readonly #sent = new Map<number, Sent>();
-  /** The volatile part of `#sent`. */
+  /** The volatile parts of `#sent`. */
   readonly #volatileSent = { octets: 0, messages: 0 };
+  readonly #streamedSent = { octets: 0, messages: 0 };
   readonly #ids = new StoredIds();
   /** Destinations that the device has refused, oldest first. */
   readonly #declined = new Set<string>();
-  /** Notified when there may be room for what is streamed to the device, and how many Tunnels wait for that. */
+  /** Destinations behind a relay that refuse streams, oldest first, and until when that counts. */
+  readonly #lockedOut = new Map<string, number>();
+  /** Senders that hold what is streamed, or did so. */
+  readonly #streaming = new Set<Sender>();
+  /** Notified when there may be room for what is streamed, and how many Tunnels wait for that. */
   readonly #streamRoom = new Condition();
-  #streamsWaiting = 0;
+  readonly #streamsWaiting = { ready: 0, stalled: 0 };
   #paused = false;
   /** Whether anything was ever acknowledged. */
   progressed = false;
+  /** Whether the transport slows the output down. */
+  paced = true;
 
   /**
-   * @param relay the origin relay at the other end, if it is one: what it refuses does not hold up the rest
+   * @param relay the origin relay that the edge has connected to
    * @param changed called when there may be output for the device
    * @param lost called with a mailbox that another connection consumes from now on
    */
@@ -127,12 +148,13 @@ export class OutboundMessages {
   ) {
     this.#host = host;
     this.#engine = engine;
-    this.#relay = relay;
     this.#changed = changed;
     this.#lost = lost;
-    this.#senders = new SessionPool(relay === undefined ? OPEN_SESSIONS : LINK_SESSIONS);
+    this.#senders = new SessionPool(OPEN_SESSIONS);
+    if (relay !== undefined) this.#serve(relay);
     this.#ceded = new Set(snapshot?.ceded);
     for (const [peer, kept] of snapshot?.consumed ?? []) {
+      if (isRelay(peer)) this.#serve(peer);
       this.#consumed.set(peer, new MailboxSubscription(peer, kept.generation, kept));
     }
     for (const { peer, key, sessionId, state, clean, until, aside } of snapshot?.senders ?? []) {
@@ -150,12 +172,18 @@ export class OutboundMessages {
       const sender = this.#senders.get(key) ?? new Sender(key, box);
       sender.outstanding += 1;
       sender.used = true;
-      this.#note(number, { sender, seq: seq === 0 ? undefined : seq, size });
+      this.#note(number, { sender, seq: seq === 0 ? undefined : seq, size, streamed: false });
     }
   }
 
+  /** The peer is an origin relay, which has many recipients. */
+  #serve(relay: string): void {
+    this.#relay = relay;
+    this.#senders.widen(LINK_SESSIONS);
+  }
+
   get quiet(): boolean {
-    if (this.#streamsWaiting > 0) return false;
+    if (this.#streamsWaiting.ready + this.#streamsWaiting.stalled > 0) return false;
     for (const { current, queue } of this.#senders)
       if (current !== undefined || queue.first !== undefined) return false;
     return [...this.#consumed.values()].every(
@@ -186,20 +214,27 @@ export class OutboundMessages {
         until,
         aside: [...aside],
       })),
-      sent: [...this.#sent].map(([number, { sender, seq, size }]) => [
-        number,
-        { peer: sender.box.peer, key: sender.key, seq: seq ?? 0, size },
-      ]),
+      // Nobody waits for the acknowledgement of what is streamed.
+      sent: [...this.#sent]
+        .filter(([, { streamed }]) => !streamed)
+        .map(([number, { sender, seq, size }]) => [
+          number,
+          { peer: sender.box.peer, key: sender.key, seq: seq ?? 0, size },
+        ]),
       ceded: [...this.#ceded],
     };
   }
 
   /** Attaches to a mailbox. Resolves to true when it delivers here, to false when it will not. */
   consume(peer: string): Promise<boolean> {
+    if (isRelay(peer)) this.#serve(peer);
     const before = this.#consumed.get(peer);
     if (before !== undefined) this.#drop(before);
-    const attaching = this.#calls.keep(this.#host.mailbox(peer).attach()).then(({ generation }) => generation);
-    const box = new MailboxSubscription(peer, attaching);
+    const attaching = this.#calls.keep(this.#host.mailbox(peer).attach(this.#host.name));
+    const box = new MailboxSubscription(
+      peer,
+      attaching.then(({ generation }) => generation),
+    );
     this.#consumed.set(peer, box);
     this.#ceded.delete(peer);
     const begun = this.#begin(peer, box, attaching);
@@ -208,13 +243,13 @@ export class OutboundMessages {
   }
 
   /** Takes the mailbox. A connection that has ended meanwhile must not take it from its successor. */
-  async #begin(peer: string, box: MailboxSubscription, attaching: Promise<number>): Promise<boolean> {
+  async #begin(peer: string, box: MailboxSubscription, attaching: ReturnType<MailboxRpc["attach"]>): Promise<boolean> {
     let ours = false;
     try {
-      const generation = await attaching;
+      const { generation, isReady = false } = await attaching;
       box.generation = generation;
       if (this.#consumed.get(peer) !== box) return false;
-      ours = await this.#calls.keep(this.#host.mailbox(peer).ready(this.#host.name, generation));
+      ours = isReady || (await this.#calls.keep(this.#host.mailbox(peer).ready(this.#host.name, generation)));
       if (!ours) this.#cede(box);
     } catch {
       // Without its mailbox the device would wait in vain. It connects again.
@@ -260,7 +295,7 @@ export class OutboundMessages {
         }
         const seq = first + at;
         const sender = box.place(seq, size, key, senders, isHere);
-        if (sender !== undefined) this.#queue({ seq, mail, size }, sender);
+        if (sender !== undefined) this.#queue({ seq, mail, size, alone: mails.length === 1 }, sender);
         else this.#openFor(key, mail);
       }
       if (!shared) release(bundle.octets);
@@ -279,15 +314,15 @@ export class OutboundMessages {
   async stream(peer: string, generation: number, bundle: MessageBatch): Promise<Taken> {
     const { sizes } = contentsOf(bundle.octets);
     const octets = sizes.reduce((sum, size) => sum + size + MESSAGE_COST, 0);
+    const [envelope] = bundle.envelopes;
+    const key = envelope === undefined ? "" : keyOf(peer, envelope);
     const until = Date.now() + HAND_TIMEOUT;
     for (;;) {
       const box = this.#consumed.get(peer);
       if (box?.generation !== generation || this.#engine.closed !== undefined) return "gone";
-      const held = this.#streamHeld;
-      if (held === 0 || held + octets <= STREAM_HELD) return this.#takeStreamed(box, bundle);
-      if (this.#streamsWaiting >= STREAM_WAITING || !(await this.#waitForStreamRoom(until - Date.now()))) {
-        return { dropped: sizes.length };
-      }
+      if ((this.#lockedOut.get(key) ?? 0) > Date.now()) return { dropped: sizes.length, refused: "locked" };
+      if (this.#hasStreamRoom(key, octets)) return this.#takeStreamed(box, bundle);
+      if (!(await this.#waitForStreamRoom(key, until - Date.now()))) return { dropped: sizes.length };
     }
   }
 
@@ -302,33 +337,57 @@ export class OutboundMessages {
         continue;
       }
       sender.streams = true;
+      this.#streaming.add(sender);
       this.#queue(message, sender);
     }
     this.#changed();
     return dropped === 0 ? "taken" : { dropped };
   }
 
-  /** Returns false when it has taken too long. */
-  async #waitForStreamRoom(milliseconds: number): Promise<boolean> {
+  /** Whether a batch for a destination may come now. One may always come if nothing is here. */
+  #hasStreamRoom(key: string, octets: number): boolean {
+    const held = this.#streamHeld();
+    if (this.#relay === undefined || held.all === 0) return held.all === 0 || held.all + octets <= STREAM_HELD;
+    const sender = this.#senders.get(key);
+    const own = sender?.streamed ?? 0;
+    if (sender?.state === "ready") {
+      return (own === 0 || own + octets <= STREAM_HELD) && held.all + octets <= LINK_STREAMS_HELD;
+    }
+    if (own === 0) return held.stalled + octets <= (LINK_STREAMS_HELD * 3) / 4;
+    return own + octets <= LINK_STALLED_HELD && held.stalled + octets <= LINK_STREAMS_HELD / 2;
+  }
+
+  /** Returns false when it has taken too long, or too many wait already. */
+  async #waitForStreamRoom(key: string, milliseconds: number): Promise<boolean> {
     if (milliseconds <= 0) return false;
-    this.#streamsWaiting += 1;
+    const waiting = this.#streamsWaiting;
+    const isRelayed = this.#relay !== undefined;
+    const kind = isRelayed && this.#senders.get(key)?.state !== "ready" ? "stalled" : "ready";
+    const most = isRelayed ? LINK_STREAMS_WAITING : STREAM_WAITING;
+    if (waiting.ready + waiting.stalled >= most || (kind === "stalled" && waiting.stalled >= most / 2)) return false;
+    waiting[kind] += 1;
     try {
       if ((await within(milliseconds, this.#streamRoom.wait())) !== undefined) return true;
       // What remains of this wait goes with the others, which look again.
       this.#streamRoom.notifyAll();
       return false;
     } finally {
-      this.#streamsWaiting -= 1;
+      waiting[kind] -= 1;
     }
   }
 
-  /** Bytes streamed to the device that are here. */
-  get #streamHeld(): number {
-    let held = 0;
-    for (const { streams, volatile, current } of this.#senders) {
-      if (streams) held += volatile + (current?.message.size ?? 0);
+  /** Bytes streamed to the peer that are here, and the part of them for destinations that are not ready. */
+  #streamHeld(): { readonly all: number; readonly stalled: number } {
+    const longAgo = Date.now() - STALLED_TIME;
+    let [all, stalled] = [0, 0];
+    for (const sender of this.#streaming) {
+      if (this.#relay !== undefined && (sender.suspendedAt ?? longAgo) < longAgo) this.#forgetVolatile(sender);
+      const { streamed, state } = sender;
+      if (streamed === 0) this.#streaming.delete(sender);
+      all += streamed;
+      if (state !== "ready") stalled += streamed;
     }
-    return held;
+    return { all, stalled };
   }
 
   /** Numbers of a mailbox's messages that wait here, or are sent and not acknowledged. */
@@ -425,6 +484,20 @@ export class OutboundMessages {
     if (sender?.state === "closed" && sender.aside.count > 0 && sender.until <= Date.now()) this.#open(sender, mail);
   }
 
+  /** The generation of this connection's attachment to a mailbox, once it is known; undefined if it consumes it not. */
+  async generationOf(peer: string): Promise<number | undefined> {
+    return this.#consumed.get(peer)?.generation;
+  }
+
+  /**
+   * Resolves when the attachment to a mailbox is known, which may deliver before its answer has come; undefined if it is
+   * known.
+   */
+  attaching(peer: string): Promise<unknown> | undefined {
+    const generation = this.#consumed.get(peer)?.generation;
+    return typeof generation === "object" ? generation.catch(() => undefined) : undefined;
+  }
+
   /** Whether this connection consumes a mailbox. */
   consumes(peer: string): boolean {
     return this.#consumed.has(peer);
@@ -476,6 +549,7 @@ export class OutboundMessages {
   }
 
   #delete(sender: Sender): void {
+    this.#streaming.delete(sender);
     if (this.#senders.get(sender.key) === sender) this.#addressing -= sender.addressing;
     this.#senders.delete(sender);
   }
@@ -499,11 +573,12 @@ export class OutboundMessages {
     }
   }
 
-  #maySend({ state, current, queue, probing, outstanding }: Sender): boolean {
+  #maySend({ state, current, queue, streams, probing, outstanding }: Sender): boolean {
     if (state !== "ready") return false;
     if (current !== undefined) return true;
     const { first } = queue;
-    if (first === undefined || this.#paused || (first.seq === undefined && this.#volatileFull)) return false;
+    const isFull = streams ? this.#streamsFull : this.#volatileFull;
+    if (first === undefined || this.#paused || (first.seq === undefined && isFull)) return false;
     return probing === 0 || outstanding === 0;
   }
 
@@ -527,7 +602,7 @@ export class OutboundMessages {
       this.#engine.beginMessage(sessionId, {
         userRef: this.#ids.id(userRef, message.mail.envelope.source, message.seq),
         track,
-        acknowledgeImmediately: true,
+        acknowledgeImmediately: message.seq !== undefined || !sender.streams || this.#mayFillUp,
         doNotDeliverIfOffline: message.seq === undefined,
         ephemeral,
         streamSize,
@@ -545,18 +620,21 @@ export class OutboundMessages {
       return;
     }
     sender.current = undefined;
-    // The engine has copied it, and no mailbox will ask for it.
-    if (message.seq === undefined) release(body);
+    // The engine has copied it, and a mailbox would give it again.
+    if (message.alone) free(body.buffer);
+    else if (message.seq === undefined) release(body);
     sender.outstanding += 1;
-    this.#note(this.#engine.endMessage(sessionId), { sender, seq: message.seq, size: message.size });
+    const streamed = message.seq === undefined && sender.streams;
+    this.#note(this.#engine.endMessage(sessionId), { sender, seq: message.seq, size: message.size, streamed });
   }
 
   /** Records a message in flight. */
   #note(number: number, sent: Sent): void {
     this.#sent.set(number, sent);
     if (sent.seq !== undefined) return;
-    this.#volatileSent.octets += sent.size;
-    this.#volatileSent.messages += 1;
+    const counts = sent.streamed ? this.#streamedSent : this.#volatileSent;
+    counts.octets += sent.size;
+    counts.messages += 1;
   }
 
   /** Removes a message from those in flight. */
@@ -566,10 +644,12 @@ export class OutboundMessages {
     if (sent === undefined) return undefined;
     sent.sender.outstanding -= 1;
     if (sent.seq !== undefined) return sent;
-    const wasFull = this.#volatileFull;
-    this.#volatileSent.octets -= sent.size;
-    this.#volatileSent.messages -= 1;
-    if (wasFull && !this.#volatileFull) for (const sender of this.#senders) this.#rouse(sender);
+    const isFull = () => (sent.streamed ? this.#streamsFull : this.#volatileFull);
+    const wasFull = isFull();
+    const counts = sent.streamed ? this.#streamedSent : this.#volatileSent;
+    counts.octets -= sent.size;
+    counts.messages -= 1;
+    if (wasFull && !isFull()) for (const sender of this.#senders) this.#rouse(sender);
     return sent;
   }
 
@@ -577,6 +657,20 @@ export class OutboundMessages {
   get #volatileFull(): boolean {
     const { octets, messages } = this.#volatileSent;
     return octets >= SEND_WINDOW || messages >= SEND_WINDOW_MESSAGES;
+  }
+
+  /**
+   * Whether what is streamed should be acknowledged at once, before too much is not. Otherwise the acknowledgement may
+   * wait for what the device sends: nobody waits for it.
+   */
+  get #mayFillUp(): boolean {
+    return !this.paced || this.#streamedSent.messages >= STREAM_UNACKNOWLEDGED / 4;
+  }
+
+  /** Whether too much that was streamed is not acknowledged. */
+  get #streamsFull(): boolean {
+    const { octets, messages } = this.#streamedSent;
+    return messages >= STREAM_UNACKNOWLEDGED || (!this.paced && octets >= SEND_WINDOW);
   }
 
   /** Stops starting messages. */
@@ -595,6 +689,7 @@ export class OutboundMessages {
     if (sender === undefined) return;
     const before = sender.state === "ready";
     sender.state = state;
+    sender.suspendedAt = state === "ready" ? undefined : (sender.suspendedAt ?? Date.now());
     sender.box.changed(sender, before, state === "ready");
     if (state === "ready") this.#rouse(sender);
     else this.#hold(sender);
@@ -639,14 +734,19 @@ export class OutboundMessages {
     const before = sender.state === "ready";
     this.#senders.over(sender);
     sender.used = false;
+    sender.suspendedAt = undefined;
     sender.box.changed(sender, before, false);
   }
 
   #dropVolatile(sender: Sender): void {
+    this.#forgetVolatile(sender);
+    this.#streamRoom.notifyAll();
+  }
+
+  #forgetVolatile(sender: Sender): void {
     let dropped = 0;
     while (sender.next() !== undefined) dropped += 1;
-    sender.box.draft.dropped(dropped);
-    this.#streamRoom.notifyAll();
+    if (dropped > 0) sender.box.draft.dropped(dropped);
   }
 
   /**
@@ -758,10 +858,19 @@ export class OutboundMessages {
   /**
    * Handles a session whose recipients were all refused by their relay. Messages sent whole are acknowledged
    * nevertheless; an incomplete one is skipped, since it would be refused again.
+   *
+   * @param locked whether they were because the sender may not send to the recipient
    */
-  nobodyLeft(sessionId: number): void {
+  nobodyLeft(sessionId: number, locked: boolean): void {
     const sender = this.#senders.of(sessionId);
     if (sender === undefined) return;
+    if (locked && sender.streams) {
+      this.#lockedOut.delete(sender.key);
+      this.#lockedOut.set(sender.key, Date.now() + REFUSED_TIME);
+      const [oldest] = this.#lockedOut.keys();
+      if (oldest !== undefined && this.#lockedOut.size > DECLINED_DESTINATIONS) this.#lockedOut.delete(oldest);
+      this.#dropVolatile(sender);
+    }
     const current = this.#takeCurrent(sender);
     const { used, box } = sender;
     this.#over(sender);
@@ -833,6 +942,7 @@ export class OutboundMessages {
     this.#consumed.clear();
     this.#ceded.clear();
     this.#senders.clear();
+    this.#streaming.clear();
     this.#addressing = 0;
     this.#turns.clear();
     this.#streamRoom.notifyAll();
@@ -914,9 +1024,13 @@ const FINAL: readonly number[] = [
   CloseReasonId.EmptySession,
 ];
 
-/** The key of a session: messages of one mailbox with the same key share a session. */
-function keyOf(peer: string, { resourceURL, identityURL, deviceURL, entries }: Envelope): string {
-  const key = `${peer}\n${resourceURL}\n${identityURL}\n${deviceURL}`;
+/**
+ * The key of a session: messages of one mailbox with the same key share a session. An origin relay may suspend it for one
+ * sender, so there each has its own.
+ */
+function keyOf(peer: string, { source, resourceURL, identityURL, deviceURL, entries }: Envelope): string {
+  const sender = isRelay(peer) ? `${senderOf(source)}\n` : "";
+  const key = `${peer}\n${sender}${resourceURL}\n${identityURL}\n${deviceURL}`;
   if (entries === undefined) return key;
   return [key, ...entries.flatMap((one) => [one.identityURL, one.deviceURL])].join("\n");
 }

@@ -15,7 +15,9 @@ import { ANYBODY, isSame, NOBODY, type Principal } from "../../auth/principal.ts
 import { AcceptorProof, type DiallerProof, relayNamed } from "../../auth/relay-proof.ts";
 import { addressee } from "../../auth/scopes.ts";
 import { Condition } from "../../lib/condition.ts";
+import { free } from "../../lib/octets.ts";
 import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
+import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import { promptly, sleep, within } from "../../lib/runtime/timeout.ts";
 import { bucket, charge } from "../../lib/token-bucket.ts";
 import {
@@ -29,8 +31,10 @@ import {
   type FanoutDeviceEntry,
   identityURL,
   isMultidrop,
+  isOriginResource,
   isPeer,
   isRelay,
+  SessionStatusId,
   wholeCommands,
 } from "../../sstp/index.ts";
 import { formatCapabilities, parseCapabilities } from "../../store-and-forward/capabilities.ts";
@@ -43,6 +47,7 @@ import { BULK_IDLE } from "../rpc/doorbell-protocol.ts";
 import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
 import type { MessageBatch } from "../rpc/message-batch.ts";
 import type { Entrance } from "../rpc/meter-rpc.ts";
+import { EgressClient } from "./egress-client.ts";
 import type { EndpointContext } from "./endpoint-context.ts";
 import { InboundMessages, type InboundSnapshot } from "./inbound-messages.ts";
 import {
@@ -55,10 +60,8 @@ import {
   HELD_OCTETS,
   LINK_KEEP_ALIVE,
   LINK_RECEIVE_TIMEOUT,
-  STREAM_HELD,
   UNFINISHED_PAUSE,
   UNSTORED_MESSAGES,
-  UNSTORED_OCTETS,
   UNTAKEN_OCTETS,
   UNTAKEN_TIMEOUT,
 } from "./limits.ts";
@@ -148,7 +151,7 @@ export class SstpEndpoint implements ByteChannel {
       multidropSupported: true,
       // A message passes one other relay at most: what comes from a relay is for peers of this edge.
       singleHopSupported: relay === undefined,
-      capabilities: formatCapabilities(host.messageLimit),
+      capabilities: formatCapabilities(host.messageLimit, host.egress !== undefined),
       ...(relay !== undefined && { keepAlive: LINK_KEEP_ALIVE, receiveTimeout: LINK_RECEIVE_TIMEOUT }),
     } as const;
     this.#host = host;
@@ -170,6 +173,7 @@ export class SstpEndpoint implements ByteChannel {
         wake: () => (this.#throttle === undefined ? this.#paceRelay() : this.#throttle.wake()),
       },
       snapshot?.intake,
+      host.egress && new EgressClient(host, (peer) => this.#outbound.generationOf(peer)),
     );
     this.#introduce();
     this.#outbound = new OutboundMessages(
@@ -220,8 +224,7 @@ export class SstpEndpoint implements ByteChannel {
 
   /** Whether so much waits for mailboxes, or for the Tunnels of other devices, that the device is not read. */
   get #isBehind(): boolean {
-    const { octets, streamed } = this.#inbound;
-    return octets > UNSTORED_OCTETS || streamed > STREAM_HELD || this.#engine.unprocessed > UNSTORED_MESSAGES;
+    return this.#inbound.isBehind || this.#engine.unprocessed > UNSTORED_MESSAGES;
   }
 
   ready(): Promise<void> {
@@ -294,17 +297,44 @@ export class SstpEndpoint implements ByteChannel {
   /** Ends at the first pause. Then the object may hibernate, and the doorbell rings again. */
   async pipeTo(stream: WritableStream<Uint8Array>): Promise<void> {
     const writer = stream.getWriter();
-    while ((await within(BULK_IDLE, this.ready())) !== undefined) {
+    const idle = new DeadlinePool(BULK_IDLE);
+    const write = async (octets: Uint8Array) => {
+      const isLast = this.#blocks[0]?.buffer !== octets.buffer;
+      await writer.write(octets);
+      // The garbage collector would come too late for blocks of bulk data.
+      if (isLast) free(octets.buffer);
+    };
+    // While one block is on its way, the next is made.
+    let before: Promise<void> | undefined;
+    while ((await idle.within(this.ready())) !== undefined) {
       if (this.peek()?.kind !== "octets") break;
       const taken = this.take(READ_SIZE);
-      if (taken?.kind === "octets") await writer.write(taken.octets);
+      if (taken?.kind !== "octets") continue;
+      const written = write(taken.octets);
+      written.catch(() => undefined);
+      await before;
+      before = written;
     }
+    await before;
     await writer.close();
+  }
+
+  /**
+   * Sets whether the transport slows the output down to the device. Otherwise only the device's acknowledgements bound
+   * what is streamed to it.
+   */
+  set paced(paced: boolean) {
+    this.#outbound.paced = paced;
   }
 
   /** Whether the device has sent Connect and was accepted. */
   get connected(): boolean {
     return this.#engine.state === "established" && this.#proof === undefined;
+  }
+
+  /** URL by which the device has connected; empty before its Connect. */
+  get source(): string {
+    return this.#source;
   }
 
   /** Ends the virtual connection. */
@@ -313,6 +343,11 @@ export class SstpEndpoint implements ByteChannel {
     clearTimeout(this.#patience);
     this.#engine.transportLost();
     this.#end();
+  }
+
+  /** Await this before a call of a mailbox is handled. Undefined if that can be done in the same turn. */
+  attaching(peer: string): Promise<unknown> | undefined {
+    return this.#outbound.attaching(peer);
   }
 
   /** Delivers messages of a mailbox. */
@@ -341,13 +376,28 @@ export class SstpEndpoint implements ByteChannel {
    * Resumes the sessions that were suspended for a mailbox, which has room again.
    *
    * @param upTo the mailbox's last message at the time
+   * @param sender who has room again; undefined for all
    */
-  room(peer: string, upTo: number): void {
+  room(peer: string, upTo: number, sender?: string): void {
     this.#guarded(() => {
       if (this.#engine.state !== "established") return;
-      this.#inbound.room(peer, upTo);
+      this.#inbound.room(peer, upTo, sender);
       this.#changed();
     });
+  }
+
+  /** The device's Egress has lost its memory, and with it the device's connections to destinations. */
+  egressLost(): void {
+    this.#guarded(() => {
+      if (this.#engine.state !== "established") return;
+      this.#inbound.egressLost();
+      this.#changed();
+    });
+  }
+
+  /** Tells the other ends of the device's channels that its token has ended; undefined if it has no channels. */
+  get channelsEnding(): (() => Promise<void>) | undefined {
+    return this.#inbound.channelsEnding;
   }
 
   /** Takes back a mailbox that has lost its consumer. Returns false if this connection does not. */
@@ -468,7 +518,9 @@ export class SstpEndpoint implements ByteChannel {
         break;
       case "sessionStatus":
         this.#outbound.recipientsRefused(event.sessionId, event.indexes.length);
-        if (event.remaining === 0) this.#outbound.nobodyLeft(event.sessionId);
+        if (event.remaining === 0) {
+          this.#outbound.nobodyLeft(event.sessionId, event.statusId === SessionStatusId.LockedOut);
+        }
         break;
       case "sessionRefused":
         this.#outbound.sessionLost(event.sessionId, event.unacknowledged);
@@ -667,6 +719,11 @@ export class SstpEndpoint implements ByteChannel {
   ): void {
     const session = this.#engine.session(sessionId);
     if (session === undefined) return;
+    if (isOriginResource(resourceURL) && (fanout || !entries.every((entry) => this.#mayReachOrigins(entry)))) {
+      if (fanout) this.#engine.closeSession(sessionId, CloseReasonId.DeviceAuthenticationFailed);
+      else this.#engine.setAvailability(sessionId, "fault");
+      return;
+    }
     const decision = this.#host.authenticator.open(this.#principal, { resourceURL, entries });
     void this.#decide(decision, (refused) => {
       if (this.#engine.session(sessionId) !== session) return;
@@ -687,6 +744,15 @@ export class SstpEndpoint implements ByteChannel {
         this.#inbound.fail(sessionId, unreachable, "HostNotReachable");
       }
     });
+  }
+
+  /**
+   * Whether a session may carry the device's channel to destinations. It is addressed to the device itself, which gets its
+   * answers by its mailbox's consumer: this connection.
+   */
+  #mayReachOrigins(entry: FanoutDeviceEntry): boolean {
+    const isOwn = entry.deviceURL === this.#source && addressee(entry) !== undefined;
+    return this.#host.egress !== undefined && isOwn && this.#outbound.consumes(this.#source);
   }
 
   /** Whether an entry may be addressed. A relay may address peers of this edge, a device also other vendors' names. */
@@ -801,9 +867,13 @@ export class SstpEndpoint implements ByteChannel {
     return this.#outbound.idle && this.#inbound.quiet;
   }
 
-  /** Ends the connection cleanly: what has been processed is acknowledged. */
-  rest(): void {
-    this.#engine.close(ConnectCloseReasonId.Resting);
+  /**
+   * Ends the connection cleanly: what has been processed is acknowledged.
+   *
+   * @param returnTime in how many seconds the peer should come back
+   */
+  rest(returnTime = 0): void {
+    this.#engine.close(ConnectCloseReasonId.Resting, returnTime);
     this.#changed();
   }
 
@@ -827,7 +897,7 @@ export class SstpEndpoint implements ByteChannel {
         logError(error);
       }
     }
-    // The last output is handed over before the end is told.
+    // The last output is handed over before the end is reported.
     this.#fill();
   }
 

@@ -9,27 +9,23 @@
  *   GET    /admin/mailboxes/{address}/rule who may send to it; PUT sets that
  *   GET    /admin/links/{relay}            status of the link to an origin relay
  *   POST   /admin/links/{relay}/renew      replaces its connection with a new one
+ *   ...    /admin/inboxes/{address}        as its owner at /inboxes/{address}; see inbox-api.ts
  *
  * @module
  */
 import { type Context, Hono, type Next } from "hono";
-import { promptly } from "../../lib/runtime/timeout.ts";
-import { noDrops } from "../../store-and-forward/drop-reasons.ts";
-import { isNewerSchema } from "../../store-and-forward/stored-version.ts";
-import { isStorageFull, noticeStorageFull } from "../disk-full.ts";
 import type { Env } from "../env.ts";
-import { logReason } from "../log.ts";
-import { FULL_PAUSE } from "../mailbox/limits.ts";
 import { allowedLink, forOperator } from "../origin/relay-access.ts";
 import { parseLinks } from "../policy/link-settings.ts";
 import { problem } from "../problem.ts";
 import { REASONS } from "../reasons.ts";
 import { DIRECTORY } from "../rpc/directory-rpc.ts";
 import type { LinkStatus } from "../rpc/link-rpc.ts";
-import type { MailboxStatus } from "../rpc/mailbox-rpc.ts";
 import { admitOperator } from "./authorize.ts";
-import { ADMIN_PAGE, FULL_TRIES, STATUS_TIMEOUT } from "./limits.ts";
-import { answerRule, lookAt, peerUrlOfAddress } from "./mailbox-rule.ts";
+import { inboxRoutes } from "./inbox-api.ts";
+import { ADMIN_PAGE } from "./limits.ts";
+import { answerRule, lookAt, peerHere } from "./mailbox-rule.ts";
+import { emptyMailbox, operateMailbox, statusOf } from "./operate-mailbox.ts";
 
 type Bindings = { Bindings: Env };
 
@@ -44,6 +40,10 @@ export const admin = new Hono<Bindings>()
   // An operator may set the rule of any mailbox.
   .on(["GET", "PUT"], "/mailboxes/:address/rule", (c) =>
     answerRule(c.req.raw, c.req.param("address"), c.env, () => undefined),
+  )
+  .route(
+    "/inboxes",
+    inboxRoutes(async () => undefined),
   )
   .get("/links/:relay", (c) => withLink(c, (link) => link.status(), true))
   .post("/links/:relay/renew", (c) =>
@@ -77,8 +77,7 @@ async function withLink(
 }
 
 /**
- * Does something to a mailbox, and answers with its status afterwards. What fails because the disk is full is tried
- * again when the command has given up its ballast: a purge is what makes room.
+ * Does something to a mailbox, and answers with its status afterwards.
  *
  * @param makes whether to create the mailbox if it does not exist
  */
@@ -87,54 +86,12 @@ async function withMailbox(
   act: (mailbox: ReturnType<Env["MAILBOX"]["getByName"]>) => Promise<unknown>,
   makes = false,
 ): Promise<Response> {
-  const peer = peerUrlOfAddress(c.req.param("address") ?? "");
-  if (peer === undefined) return problem("MalformedAddress");
+  const peer = peerHere(c.req.param("address") ?? "", c.env);
+  if (peer instanceof Response) return peer;
   return lookAt(c.req.raw, c.env, peer, async (there) => {
-    if (there === undefined && !makes) return c.json(emptyMailbox(peer));
-    for (let tries = FULL_TRIES; ; tries -= 1) {
-      // A stub of an object that a full disk has reset cannot be used again.
-      const mailbox = c.env.MAILBOX.getByName(peer);
-      try {
-        await act(mailbox);
-        return c.json(await mailbox.status());
-      } catch (error) {
-        const isFull = noticeStorageFull(error) || isStorageFull();
-        if (!isFull || tries === 1 || isNewerSchema(error)) throw error;
-        await scheduler.wait(FULL_PAUSE);
-      }
-    }
+    const exists = there !== undefined || makes;
+    return c.json(exists ? await operateMailbox(peer, c.env, act) : emptyMailbox(peer));
   });
-}
-
-/** Status of a mailbox in a list, where one that cannot be read, or does not answer, must not hide the others. */
-async function statusOf(peer: string, env: Env): Promise<MailboxStatus> {
-  try {
-    return await promptly(STATUS_TIMEOUT, env.MAILBOX.getByName(peer).status());
-  } catch (error) {
-    // The mailbox has logged it.
-    if (isNewerSchema(error)) return { ...emptyMailbox(peer), reason: "NewerSchema" };
-    logReason("error", "InternalError", { message: `${peer}: ${error}` });
-    return { ...emptyMailbox(peer), reason: "InternalError" };
-  }
-}
-
-/** Status of a mailbox that does not exist: that of a new one. */
-function emptyMailbox(peer: string): MailboxStatus {
-  return {
-    peer,
-    messages: 0,
-    octets: 0,
-    oldest: undefined,
-    consumer: undefined,
-    generation: 0,
-    locked: false,
-    senders: "everyone",
-    dropped: noDrops(),
-    aside: 0,
-    suspended: 0,
-    rowsWritten: 0,
-    failedDeliveries: 0,
-  };
 }
 
 async function requireOperator(c: Context<Bindings>, next: Next): Promise<Response | undefined> {

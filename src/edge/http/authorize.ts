@@ -47,22 +47,60 @@ export function admitWhole(
   return admitted;
 }
 
+/** Authenticates a request that opens no virtual connection: what its token must allow depends on the request. */
+export async function admitBearer(
+  request: Request,
+  env: Env,
+  context: Pick<ExecutionContext, "waitUntil">,
+): Promise<Authentication> {
+  if (!hasKeys(env)) return parseDev(env.DEV).open ? admitted(ANYBODY) : refused("NoKeys");
+  const header = request.headers.get("Authorization");
+  if (header === null) return refused("TokenNeeded");
+  // To the end, even if the client resets its request: others may wait for the keys that it fetches.
+  const answer = bearer(header, env);
+  context.waitUntil(answer);
+  return answer;
+}
+
 /** The sender of a request, or why it is refused. */
 export type Admission = Authentication | { readonly type: "refused"; readonly reason: Reason; readonly detail: string };
 
-/** Authenticates an operator, by ADMIN_TOKEN or by a token with the scope admin. */
-export async function admitOperator(request: Request, env: Env): Promise<Admission> {
-  const { ADMIN_TOKEN = "" } = env;
+/**
+ * Authenticates an operator, by ADMIN_TOKEN or by a token with one of the scopes.
+ *
+ * @param scopes that suffice; the last is named to a token that has none of them
+ */
+export async function admitOperator(
+  request: Request,
+  env: Env,
+  scopes: readonly ("admin" | "metrics")[] = ["admin"],
+): Promise<Admission> {
   // No operator is configured: answer as if the path did not exist.
-  if (ADMIN_TOKEN === "" && !hasKeys(env)) return refused("NotFound", "There is nothing at this path.");
-  const header = request.headers.get("Authorization") ?? "";
-  const token = tokenOf(header);
+  if (!hasOperators(env)) return refused("NotFound", "There is nothing at this path.");
+  const token = tokenOf(request.headers.get("Authorization") ?? "");
   if (token === undefined) return refused("AdminTokenNeeded", "The request has no admin token.");
+  return admitOperatorToken(token, env, scopes);
+}
+
+/** Whether anybody can be an operator of this edge: it has an ADMIN_TOKEN, or keys for tokens. */
+export function hasOperators(env: Env): boolean {
+  return (env.ADMIN_TOKEN ?? "") !== "" || hasKeys(env);
+}
+
+/** Authenticates an operator by the token itself; see {@link admitOperator}. ADMIN_TOKEN makes it `ANYBODY`. */
+export async function admitOperatorToken(
+  token: string,
+  env: Env,
+  scopes: readonly ("admin" | "metrics")[] = ["admin"],
+): Promise<Admission> {
+  const { ADMIN_TOKEN = "" } = env;
   if (ADMIN_TOKEN !== "" && (await isEqual(token, ADMIN_TOKEN))) return admitted(ANYBODY);
   if (!hasKeys(env)) return refused("AdminTokenNeeded", "The admin token is wrong.");
   const answer = await authenticate(token, env, Date.now());
-  if (answer.type === "ok" && !has(answer.principal.rights, "admin")) {
-    return refused("ScopeMissing", "The token lacks the scope admin.");
+  if (answer.type !== "ok") return answer;
+  const { rights } = answer.principal;
+  if (!scopes.some((scope) => has(rights, scope))) {
+    return refused("ScopeMissing", `The token lacks the scope ${scopes.at(-1)}.`);
   }
   return answer;
 }

@@ -43,10 +43,19 @@ KeepAlive, GET for WebSocket
 <tr><td><code>/mailboxes/{address}/rule</code><td>for the owner of a mailbox: GET and PUT who may send to it
 <tr><td><code>/mailboxes/{address}/room?from={device}</code><td>for a sender: GET how much it may add
 <tr><td><code>/mailboxes/{address}/messages?from={device}&amp;id={text}</code><td>for a sender: DELETE its own waiting messages
+<tr><td><code>/mailboxes/{address}</code>, <code>/mailboxes/{name}</code><td>GET what waits for a peer, or a stream; POST to append;
+PUT and DELETE
+<tr><td><code>/send/{address}</code><td>POST a message to a mailbox
+<tr><td><code>/in/{capability}</code><td>an inbox: POST what waits for its owner
+<tr><td><code>/inboxes/{address}</code><td>for the owner of a mailbox: GET its inboxes, POST to make one
 <tr><td><code>/admin/mailboxes</code>, <code>/admin/mailboxes/{address}</code><td>for the operator: GET the mailboxes, GET or
 DELETE what waits in one; <code>/lock</code> and <code>/rule</code> below it
 <tr><td><code>/admin/links/{relay}</code><td>for the operator: GET the link to an origin relay; POST <code>/renew</code> below it
+<tr><td><a href="openapi.json"><code>/openapi.json</code></a><td>for tools: this API in OpenAPI 3.1
 <tr><td><a href="health"><code>/health</code></a><td>for monitoring: 200, or 503 when the disk is full
+<tr><td><a href="ready"><code>/ready</code></a><td>for a load balancer: 200, or 503 and why the edge cannot be used
+<tr><td><a href="status"><code>/status</code></a><td>for the operator, in a browser: what the edge does
+<tr><td><code>/metrics</code><td>for Prometheus, with a token that has the scope <code>metrics</code>
 </table>
 <script>
 // A proxy may have changed the host and the path. A device needs the URL that the browser used.

@@ -7,16 +7,18 @@
  * @module
  */
 
-import { readBody } from "../../lib/runtime/byte-reader.ts";
 import { deviceURL, identityURL, isPeer, isRelay, parseAddress } from "../../sstp/index.ts";
 import { gate } from "../admission/source-gate.ts";
 import type { Env } from "../env.ts";
+import { isOwnName } from "../origin/relay-access.ts";
 import { sourceOf } from "../policy/client-network.ts";
 import { EVERYONE, formatSenderRule, readSenderRule } from "../policy/sender-rule.ts";
 import { problem } from "../problem.ts";
 import type { Reason } from "../reasons.ts";
 import { mailboxAt } from "./existing-mailbox.ts";
+import { jsonObject } from "./json-body.ts";
 import { RULE_OCTETS } from "./limits.ts";
+import { answered } from "./object-calls.ts";
 
 /**
  * Answers a GET or PUT of a mailbox's rule.
@@ -27,22 +29,22 @@ import { RULE_OCTETS } from "./limits.ts";
 export async function answerRule(
   request: Request,
   address: string,
-  env: Pick<Env, "DIRECTORY" | "MAILBOX" | "TRUSTED_PROXIES">,
+  env: Pick<Env, "DIRECTORY" | "MAILBOX" | "RELAY_NAME" | "TRUSTED_PROXIES">,
   forbidden: (peer: string) => Reason | undefined | Promise<Reason | undefined>,
 ): Promise<Response> {
-  const peer = peerUrlOfAddress(address);
-  if (peer === undefined) return problem("MalformedAddress");
+  const peer = peerHere(address, env);
+  if (peer instanceof Response) return peer;
   const refused = await forbidden(peer);
   if (refused !== undefined) return problem(refused);
   const wanted = request.method === "PUT" ? await sendersOf(request) : undefined;
-  if (wanted?.ok === false) return problem("MalformedRule", wanted.detail);
+  if (wanted instanceof Response) return wanted;
   return lookAt(request, env, peer, async (there) => {
     // A mailbox that does not exist has the default rule, and setting that does not create it.
-    const isNew = wanted !== undefined && wanted.senders !== EVERYONE_TEXT;
+    const isNew = wanted !== undefined && wanted !== EVERYONE_TEXT;
     const mailbox = there ?? (isNew ? env.MAILBOX.getByName(peer) : undefined);
     if (mailbox === undefined) return Response.json({ peer, senders: EVERYONE_TEXT });
-    if (wanted !== undefined) await mailbox.setSenders(wanted.senders);
-    const { senders } = await mailbox.status();
+    if (wanted !== undefined) await answered(mailbox.setSenders(wanted));
+    const { senders } = await answered(mailbox.status());
     return Response.json({ peer, senders });
   });
 }
@@ -80,21 +82,25 @@ export function peerUrlOfAddress(text: string): string | undefined {
   return address.value.device === undefined ? identityURL(address.value) : deviceURL(address.value);
 }
 
-/** The rule that a request sets, in its canonical form. */
-type Wanted = { readonly ok: true; readonly senders: string } | { readonly ok: false; readonly detail?: string };
+/** The URL of the peer that a text names, if its mailbox is at this edge; otherwise the answer that says why not. */
+export function peerHere(text: string, env: Pick<Env, "RELAY_NAME">): string | Response {
+  const peer = peerUrlOfAddress(text);
+  if (peer === undefined) return problem("MalformedAddress");
+  const address = parseAddress(text);
+  const relay = address.ok ? address.value.relay : undefined;
+  if (relay === undefined || isOwnName(relay, env)) return peer;
+  return problem(
+    "MalformedAddress",
+    "The mailbox is at another relay. For one of this edge, leave out @ and the relay.",
+  );
+}
 
-async function sendersOf(request: Request): Promise<Wanted> {
-  const octets = await readBody(request.body, RULE_OCTETS).catch(() => undefined);
-  if (octets === undefined)
-    return { ok: false, detail: `The rule is longer than ${RULE_OCTETS} bytes: use patterns with *.` };
-  try {
-    const body: unknown = JSON.parse(new TextDecoder().decode(octets));
-    if (typeof body !== "object" || body === null || !("senders" in body)) return { ok: false };
-    if (typeof body.senders !== "string") return { ok: false };
-    const read = readSenderRule(body.senders);
-    return read.ok ? { ok: true, senders: formatSenderRule(read.value) } : { ok: false, detail: read.problems };
-  } catch (error) {
-    if (error instanceof SyntaxError) return { ok: false };
-    throw error;
-  }
+/** The rule that a request sets, in its canonical form; or why there is none. */
+async function sendersOf(request: Request): Promise<string | Response> {
+  const fields = await jsonObject(request, RULE_OCTETS, "MalformedRule");
+  if (!fields.ok) return fields.problems;
+  const { senders } = fields.value;
+  if (typeof senders !== "string") return problem("MalformedRule");
+  const rule = readSenderRule(senders);
+  return rule.ok ? formatSenderRule(rule.value) : problem("MalformedRule", rule.problems);
 }

@@ -31,9 +31,10 @@ import type { Reason } from "../reasons.ts";
 import type { Room } from "../rpc/mailbox-rpc.ts";
 import { accountName } from "../rpc/meter-rpc.ts";
 import { lookAt } from "./mailbox-rule.ts";
+import { answered } from "./object-calls.ts";
 
 /** A sender and a recipient, and the mailbox in which messages between them wait. */
-interface Way {
+export interface Way {
   /** The sender's device URL. */
   readonly source: string;
   readonly mailbox: string;
@@ -49,7 +50,10 @@ export async function answerRoom(request: Request, address: string, who: Princip
   return lookAt(request, env, way.mailbox, async (mailbox) => {
     const quota = parseQuota(env.QUOTA ?? "");
     const empty: Room = { type: "room", ...roomFor(NOTHING, NOTHING, quota), reserved: 0, attached: false };
-    const [room, all] = await Promise.all([mailbox?.room(way.source) ?? empty, reservedFor(way, env)]);
+    const [room, all] = await Promise.all([
+      mailbox === undefined ? empty : answered(mailbox.room(way.source)),
+      reservedFor(way, env),
+    ]);
     if (room.type === "locked") return problem("LockedOut");
     const { messages, reserved, attached } = room;
     // A recipient that is there is about to fetch what comes, which needs no reservation until the account is spent.
@@ -76,14 +80,19 @@ export async function answerWithdrawal(request: Request, address: string, who: P
   await charge(way, who, env, requestCost(env));
   const { source, to, mailbox: peer } = way;
   return lookAt(request, env, peer, async (mailbox) => {
-    const done = await mailbox?.withdraw({ source, idPrefix: escaped(id), ...(to !== undefined && { to }) });
+    const wanted = { source, idPrefix: escaped(id), ...(to !== undefined && { to }) };
+    const done = mailbox && (await answered(mailbox.withdraw(wanted)));
     await charge(way, who, env, readingCost(done?.read ?? NOTHING, env));
     return Response.json({ removed: done?.removed ?? 0 });
   });
 }
 
-/** Resolves the addresses of a request, or returns why it is refused. */
-function wayOf(text: string, query: URLSearchParams, { rights }: Principal, env: Env): Way | Reason {
+/**
+ * Resolves the addresses of a request, or returns why it is refused.
+ *
+ * @param query `from` is the sending device
+ */
+export function wayOf(text: string, query: URLSearchParams, { rights }: Principal, env: Env): Way | Reason {
   const recipient = parseAddress(text);
   if (!recipient.ok) return "MalformedAddress";
   const address = recipient.value;
@@ -104,7 +113,7 @@ function wayOf(text: string, query: URLSearchParams, { rights }: Principal, env:
 /**
  * Charges a principal. One that is over its rate waits here; if the meter is unreachable, the request is free.
  */
-async function charge({ source }: Way, who: Principal, env: Env, cost: Amount): Promise<void> {
+export async function charge({ source }: Pick<Way, "source">, who: Principal, env: Env, cost: Amount): Promise<void> {
   const name = meteredName(source, isSame(who, ANYBODY) ? undefined : who.id, env);
   if (name === undefined) return;
   let { octets, messages } = cost;
@@ -119,7 +128,7 @@ async function charge({ source }: Way, who: Principal, env: Env, cost: Amount): 
 }
 
 /** A request costs as much as waking a mailbox. */
-function requestCost(env: Env): Amount {
+export function requestCost(env: Env): Amount {
   return { octets: 0, messages: Math.ceil(parseRate(env.RATE ?? "").messages / WAKES) };
 }
 

@@ -18,9 +18,8 @@ import {
   RELAY_HEADER,
   type Target,
 } from "../../encapsulation/index.ts";
-import { byteReader, readBody } from "../../lib/runtime/byte-reader.ts";
-import { within } from "../../lib/runtime/timeout.ts";
 import type { Env } from "../env.ts";
+import { logError } from "../log.ts";
 import { allowedRelay, type RelayRefused, type Route, routeTo } from "../origin/relay-access.ts";
 import { sourceOf } from "../policy/client-network.ts";
 import { pathUnder, prefixOf } from "../policy/prefix-setting.ts";
@@ -30,8 +29,10 @@ import { longLivedGet, longLivedPost } from "../pumps/longlived.ts";
 import { type AdmittedRequest, type Context, goneOf, type TunnelStub, tunnelFor } from "../pumps/tunnel-client.ts";
 import type { Reason } from "../reasons.ts";
 import { admitWhole } from "./authorize.ts";
+import { BodyPool, senderOfBodies } from "./body-pool.ts";
 import { acrossOrigins } from "./cross-origin.ts";
-import { GROWN_BODIES_OCTETS, WHOLE_BODY_TIMEOUT } from "./limits.ts";
+import { GROWN_BODIES_OCTETS } from "./limits.ts";
+import { discard, lengthOf, type NoBody, wholeBody } from "./whole-body.ts";
 
 const TARGET = "/:version{[0-9]+\\.[0-9]+}/*";
 
@@ -59,7 +60,7 @@ function target(request: Request, env: Env, context: Context): Response | Promis
 async function poll(request: Request, env: Env, context: Context): Promise<Response> {
   const length = lengthOf(request);
   if (length === undefined || length <= MAX_BODY) {
-    return pollWith(await wholeBody(request, length), request, env, context);
+    return pollWith(await wholeBody(request, length ?? MAX_BODY, length), request, env, context);
   }
   return grownPoll(length, request, env, context);
 }
@@ -112,7 +113,7 @@ async function keepAliveUp(admitted: AdmittedRequest<KeepAliveTarget>): Promise<
   const { request } = admitted;
   const length = lengthOf(request);
   return length === undefined || length <= MAX_BODY
-    ? keepAlivePost(admitted, await wholeBody(request, length))
+    ? keepAlivePost(admitted, await wholeBody(request, length ?? MAX_BODY, length))
     : keepAliveStream(admitted, length);
 }
 
@@ -137,7 +138,11 @@ async function admitTo(
   const route = routeTo(relay, env);
   // Authenticate first, so that strangers do not learn which relays are allowed.
   const admitted = await admitWhole(request, env, route, context);
-  if (admitted.type === "refused") return { type: "refused", answer: refusal(admitted, route, env) };
+  if (admitted.type === "refused") {
+    // Its peers need not wait for a device that does not come back. If this fails, it ends later, for want of requests.
+    if (admitted.reason === "TokenRevoked") context.waitUntil(env.TUNNEL.getByName(guid).judge().catch(logError));
+    return { type: "refused", answer: refusal(admitted, route, env) };
+  }
   const refused = refusedRelay(relay, route, env);
   if (refused !== undefined) return { type: "refused", answer: refusal(refused, route, env) };
   const { principal, asOf } = admitted;
@@ -173,68 +178,27 @@ function refusal(refused: { readonly reason: Reason; readonly detail?: string },
   return response;
 }
 
-/** Bytes of Polling bodies over 32768 bytes that this isolate may still take. */
-let grownRoom = GROWN_BODIES_OCTETS;
+/** A pool of their own: no append to a stream can keep a device from polling at its full rate. */
+const grownBodies = new BodyPool(GROWN_BODIES_OCTETS);
 
-/**
- * Handles a poll of 32769 bytes [MS-GRVHENC 3.5.4.3.1] up to 1 MiB of our own clients, which give its length. These
- * share a budget.
- */
+/** Handles a poll of 32769 bytes [MS-GRVHENC 3.5.4.3.1] up to 1 MiB of our own clients, which give its length. */
 async function grownPoll(length: number, request: Request, env: Env, context: Context): Promise<Response> {
   if (length > HELD_BODY) return problem("BodyTooLong");
   // The relay is known from the body only, and Connect may still show a token if it is this edge.
-  const admitted = length > grownRoom ? undefined : await admitWhole(request, env, "mailbox", context);
+  const admitted =
+    length > GROWN_BODIES_OCTETS - grownBodies.held ? undefined : await admitWhole(request, env, "mailbox", context);
   if (admitted?.type === "refused") {
-    await discard(request);
+    await discard(request, HELD_BODY);
     return problem(admitted.reason, admitted.detail);
   }
-  if (admitted === undefined || !mayGrow(admitted.principal) || length > grownRoom) {
-    return problem((await discard(request)) ?? "GrownBodyRefused");
+  const sender = admitted && senderOfBodies(admitted.principal, sourceOf(request, env.TRUSTED_PROXIES));
+  const held = sender === undefined ? undefined : grownBodies.begin(sender);
+  if (admitted === undefined || held === undefined || !mayGrow(admitted.principal) || !held.hold(length)) {
+    return problem((await discard(request, HELD_BODY)) ?? "GrownBodyRefused");
   }
-  grownRoom -= length;
-  const used = (async () => pollWith(await wholeBody(request, length), request, env, context))();
+  const used = (async () => pollWith(await wholeBody(request, length, length), request, env, context))();
   // When a device resets its request, the platform stops the handler, unless waitUntil holds it for a while.
-  const freed = Promise.race([used, goneOf(request)]).finally(() => {
-    grownRoom += length;
-  });
+  const freed = Promise.race([used, goneOf(request)]).finally(held.release);
   context.waitUntil(freed.catch(() => undefined));
   return used;
-}
-
-/** The Content-Length; undefined if the request has none that is valid. */
-function lengthOf(request: Request): number | undefined {
-  const said = request.headers.get("content-length") ?? "";
-  return /^\d+$/.test(said) ? Number(said) : undefined;
-}
-
-/** Why there is no body. */
-type NoBody = "BodyTooLong" | "ReceiveTimeout" | "DeviceGone";
-
-/**
- * Reads a body for which there is no memory, and forgets it: a device that is still sending it reads no answer. Returns
- * why it has not come whole; undefined if it has.
- */
-async function discard({ body }: Request): Promise<NoBody | undefined> {
-  if (body === null) return undefined;
-  const read = byteReader(body, MAX_BODY);
-  const until = Date.now() + WHOLE_BODY_TIMEOUT;
-  try {
-    for (;;) {
-      const octets = await read(Math.max(0, until - Date.now()));
-      if (octets === "end") return undefined;
-      if (octets === "late") return "ReceiveTimeout";
-    }
-  } catch {
-    return "DeviceGone";
-  }
-}
-
-async function wholeBody(request: Request, length: number | undefined): Promise<Uint8Array | NoBody> {
-  try {
-    const body = await within(WHOLE_BODY_TIMEOUT, readBody(request.body, length ?? MAX_BODY, length));
-    if (body === undefined) return "ReceiveTimeout";
-    return body.value ?? "BodyTooLong";
-  } catch {
-    return "DeviceGone";
-  }
 }

@@ -11,6 +11,9 @@ export const LINK_CONNECT_TIMEOUT = 15_000;
 export const LINK_RETRY_FIRST = 1000;
 export const LINK_RETRY_LAST = 60_000;
 
+/** The least time between two tries while /ready is asked, which reports a link within 10 s after it is possible again. */
+export const LINK_LOOK = 4_000;
+
 /** Buffer of a KeepAlive virtual connection to a relay, each way: several answers of 32768 bytes. */
 export const ENCAPSULATED_AHEAD = 256 * 1024;
 

@@ -4,6 +4,7 @@
  *
  *   Tunnels ─► mailbox of the relay ── deliver ─► Link ─► TCP ─► relay     deleted when the relay acknowledges
  *   relay ─► TCP ─► Link ── append ─► mailboxes of our peers               acknowledged when a mailbox has it
+ *   Tunnel ── stream ─► Link ─► TCP ─► relay, and back                     TCP streams between devices, past mailboxes
  *
  * The mailbox wakes the Link; its messages outlive every connection. The Link connects as a relay, with one session per
  * recipient. While it is connected, the socket keeps the object in memory. The alarm does everything else: the retry
@@ -25,10 +26,14 @@ import { guidFrom, KeepAliveClient } from "../../encapsulation/index.ts";
 import { splitHostPort } from "../../lib/host-port.ts";
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { within } from "../../lib/runtime/timeout.ts";
+import { sendSoon } from "../collector/send-metrics.ts";
+import { consumerIn } from "../endpoint/consumer-path.ts";
 import type { EndpointContext } from "../endpoint/endpoint-context.ts";
 import { SstpEndpoint } from "../endpoint/sstp-endpoint.ts";
 import type { Env } from "../env.ts";
 import { inspectSettings, logReason } from "../log.ts";
+import { counters } from "../metrics/counters.ts";
+import { ABSENT, type ObjectState, objectStates, present } from "../metrics/object-states.ts";
 import { dialRelay } from "../origin/dial-relay.ts";
 import { allowedLink, tellRefusal } from "../origin/relay-access.ts";
 import { type LinkTerms, linkTerms, type NamedWay, parseLinks } from "../policy/link-settings.ts";
@@ -38,12 +43,14 @@ import type { Reason } from "../reasons.ts";
 import { REACH_TIMEOUT } from "../rpc/deadlines.ts";
 import type { LinkRpc, LinkStatus, Reach } from "../rpc/link-rpc.ts";
 import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
+import type { MessageBatch } from "../rpc/message-batch.ts";
 import { KeepAliveChannel, type Wire } from "./keepalive-channel.ts";
 import {
   LINK_CONNECT_TIMEOUT,
   LINK_DRAIN,
   LINK_IDLE,
   LINK_LIFE,
+  LINK_LOOK,
   LINK_RECIPIENTS,
   LINK_REST_LAST,
   LINK_RETRY_FIRST,
@@ -69,6 +76,9 @@ interface Failed {
   readonly reason?: Reason | undefined;
   /** When the link was last wanted. */
   readonly wanted: number;
+  /** When it failed, and until when the relay asks not to be called. Absent in what earlier releases have stored. */
+  readonly since?: number;
+  readonly rest?: number;
 }
 
 /** Why a try failed. */
@@ -109,11 +119,22 @@ export class Link extends DurableObject<Env> implements LinkRpc {
 
   /** Called by the relay's mailbox to send messages. */
   async deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Promise<Taken> {
+    await this.#line?.endpoint.attaching(peer);
     return this.#line?.endpoint.deliver(peer, generation, deliveries, position) ?? "gone";
+  }
+
+  /** Called by the Tunnel of a device that streams to one behind the relay. Resolves when there is room. */
+  async stream(peer: string, generation: number, bundle: MessageBatch): Promise<Taken> {
+    const { length } = bundle.octets;
+    await this.#line?.endpoint.attaching(peer);
+    const taken = await this.#line?.endpoint.stream(peer, generation, bundle);
+    if (taken === "taken") counters.count("streamBytes", "", length);
+    return taken ?? "gone";
   }
 
   /** Called when a later connection of this link has taken over the mailbox. */
   async fenced(peer: string, generation: number): Promise<boolean> {
+    await this.#line?.endpoint.attaching(peer);
     this.#line?.endpoint.fenced(peer, generation);
     return false;
   }
@@ -129,8 +150,8 @@ export class Link extends DurableObject<Env> implements LinkRpc {
   }
 
   /** Called when a mailbox has room again for which sessions of the relay were suspended. */
-  async room(peer: string, upTo: number): Promise<void> {
-    this.#line?.endpoint.room(peer, upTo);
+  async room(peer: string, upTo: number, sender?: string): Promise<void> {
+    this.#line?.endpoint.room(peer, upTo, sender);
   }
 
   /** Replaces the connection with a new one, after waiting up to {@link LINK_DRAIN} for acknowledgements. */
@@ -151,6 +172,21 @@ export class Link extends DurableObject<Env> implements LinkRpc {
       why: failed?.why,
       reason: failed?.reason,
     };
+  }
+
+  async look(): Promise<LinkStatus> {
+    if (this.#line === undefined && this.#connecting === undefined && this.now() >= this.#nextLook) {
+      this.ctx.waitUntil(this.#connect());
+    }
+    return this.status();
+  }
+
+  /** When /ready may try a failed link again: before its next try is due, but not while the relay asks for rest. */
+  get #nextLook(): number {
+    const failed = this.#failed;
+    if (failed === undefined) return Number.NEGATIVE_INFINITY;
+    const { at, since = at, rest = at } = failed;
+    return Math.min(at, Math.max(since + LINK_LOOK, rest));
   }
 
   override async alarm(): Promise<void> {
@@ -203,8 +239,8 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     const failed = this.ctx.storage.kv.get<Partial<Failed>>(FAILED);
     if (typeof failed?.failures !== "number" || typeof failed.at !== "number" || failed.why === undefined)
       return undefined;
-    const { failures, at, why, reason } = failed;
-    return { failures, at, why, reason, wanted: typeof failed.wanted === "number" ? failed.wanted : at };
+    const { failures, at, why, reason, since = at, rest = at } = failed;
+    return { failures, at, why, reason, since, rest, wanted: typeof failed.wanted === "number" ? failed.wanted : at };
   }
 
   /**
@@ -225,16 +261,31 @@ export class Link extends DurableObject<Env> implements LinkRpc {
 
   /** Deletes everything of an unused link, the alarm included. */
   async #forget(): Promise<void> {
-    if (this.#line === undefined && this.#connecting === undefined) await this.ctx.storage.deleteAll();
+    if (this.#line !== undefined || this.#connecting !== undefined) return;
+    this.#observe(ABSENT);
+    await this.ctx.storage.deleteAll();
+  }
+
+  /** Reports the state of the link, for the metrics. */
+  #observe(state: ObjectState): void {
+    objectStates.observe("link", this.#relay, state);
+    sendSoon(this.ctx, this.env);
   }
 
   #connect(): Promise<Reach> {
     if (this.#connecting === undefined && this.#line !== undefined) return Promise.resolve("connected");
     if (this.#connecting === undefined) this.#connectingSince = Date.now();
-    this.#connecting ??= this.#open().finally(() => {
+    this.#connecting ??= this.#tryOnce().finally(() => {
       this.#connecting = undefined;
     });
     return this.#connecting;
+  }
+
+  async #tryOnce(): Promise<Reach> {
+    const reached = await this.#open();
+    counters.count("linkTries", reached);
+    sendSoon(this.ctx, this.env);
+    return reached;
   }
 
   async #open(): Promise<Reach> {
@@ -272,7 +323,10 @@ export class Link extends DurableObject<Env> implements LinkRpc {
       }
       this.#opening = undefined;
       // The connection may have ended right after it opened.
-      if (opened?.value && this.#line === line) return "connected";
+      if (opened?.value && this.#line === line) {
+        this.#observe(present("connected"));
+        return "connected";
+      }
       // A connection that the endpoint has ended still sends why, so it is not closed here.
       if (opened === undefined) this.#over(line);
       else if (this.#line === line) this.#line = undefined;
@@ -359,6 +413,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     }
     if (this.#line === line) this.#line = undefined;
     this.ctx.storage.kv.delete(FAILED);
+    this.#observe(ABSENT);
     line.endpoint.rest();
   }
 
@@ -377,9 +432,13 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     const { failures = 0, wanted = 0 } = this.#failed ?? {};
     const limit = Math.min(LINK_RETRY_FIRST * 2 ** failures, LINK_RETRY_LAST);
     // Full jitter, so that a relay that comes back is not met by all its edges at once.
-    const at = this.now() + Math.min(rest * 1000, LINK_REST_LAST) + Math.random() * limit;
-    const failed: Failed = { failures: failures + 1, at, why, reason, wanted: Math.max(wanted, this.#wantedAt) };
+    const since = this.now();
+    const rested = since + Math.min(rest * 1000, LINK_REST_LAST);
+    const at = rested + Math.random() * limit;
+    const lastWanted = Math.max(wanted, this.#wantedAt);
+    const failed: Failed = { failures: failures + 1, at, why, reason, wanted: lastWanted, since, rest: rested };
     this.ctx.storage.kv.put(FAILED, failed);
+    this.#observe(present("failed"));
     await this.ctx.storage.setAlarm(at);
   }
 
@@ -396,7 +455,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     return {
       name: this.#relay,
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
-      tunnel: (name) => this.env.TUNNEL.getByName(name),
+      consumer: (name) => consumerIn(this.env, name),
       remote: () => undefined,
       recipients: LINK_RECIPIENTS,
       messageLimit: messageLimit(this.env.QUOTA ?? ""),

@@ -13,7 +13,9 @@
  */
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import type { Drop } from "../../store-and-forward/drop-reasons.ts";
+import { counters } from "../metrics/counters.ts";
 import type { DeliveryReport } from "../rpc/delivery-report.ts";
+import { DeliveryTimes } from "./delivery-times.ts";
 import {
   AHEAD_OCTETS,
   ASIDE_RANGES,
@@ -43,11 +45,14 @@ export type Dropped = Partial<Record<Drop, number>>;
 export class Consumption {
   readonly #store: MailboxStore;
   readonly #flying = new SendWindow();
+  readonly #times = new DeliveryTimes();
   /** The last message sent. Below `#top`, the highest ever sent, while messages are sent again. */
   #sent: number;
   #top: number;
   /** Settled, but still in the log. */
   readonly #done = new Ranges();
+  /** How many of them were refused. */
+  #undelivered = 0;
   readonly #aside: Ranges;
   readonly #later: Ranges;
   #laterAt: number;
@@ -121,14 +126,15 @@ export class Consumption {
     const octets = window - this.#flying.octets;
     const count = SEND_WINDOW_MESSAGES - this.#flying.count;
     if (octets <= 0 || count <= 0) return [];
-    if ((this.#done.last ?? 0) > this.#sent) this.cut();
+    if ((this.#done.last ?? 0) > this.#sent) this.cut(now);
     // A message larger than the rest of the window waits until half the window is free. The other half may be held by
     // sessions that are not ready.
     const atLeastOne = this.#flying.octets <= window / 2;
     const slices = this.#store.read(this.#sent, octets, count, { excluded: this.#excluded(), atLeastOne });
     if (slices.length === 0 && atLeastOne) this.#sent = Math.max(this.#sent, this.#top);
-    for (const { first, sizes } of slices) {
+    for (const { first, at, sizes } of slices) {
       this.#flying.add(first, sizes, now);
+      this.#times.sent(first, sizes.length, at);
       this.#sent = first + sizes.length - 1;
     }
     this.#top = Math.max(this.#top, this.#sent);
@@ -148,6 +154,7 @@ export class Consumption {
       if (asideBefore > 0) this.#notAside(from, to);
     }
     this.#flying.acknowledged(done, now);
+    this.#times.acknowledged(done, now);
     this.#flying.landed(done);
     if (report.dropped !== undefined) dropped.SlowPeer = report.dropped;
     if (report.recipients !== undefined) dropped.RefusedByPeer = report.recipients;
@@ -159,7 +166,10 @@ export class Consumption {
         this.#notAside(from, to);
         this.#sent = Math.min(this.#sent, from - 1);
       }
-      for (const landed of [aside, later, again]) this.#flying.landed(landed);
+      for (const landed of [aside, later, again]) {
+        this.#flying.landed(landed);
+        this.#times.forget(landed);
+      }
       const declined = this.#decline(this.#known(report.declined ?? []));
       if (declined > 0) dropped.ResourceRefused = declined;
       const refused = this.#refuse(report.refused ?? [], now);
@@ -170,11 +180,15 @@ export class Consumption {
   }
 
   /** Removes settled messages from the log. */
-  cut(): void {
+  cut(now = Date.now()): void {
     if (this.#done.count === 0) return;
     const done = [...this.#done];
+    const { messages, octets } = this.#store;
     this.#done.clear();
-    this.#store.remove(done);
+    this.#store.settle(done, now);
+    counters.count("messagesDelivered", "stored", messages - this.#store.messages - this.#undelivered);
+    counters.count("bytesDelivered", "stored", octets - this.#store.octets);
+    this.#undelivered = 0;
   }
 
   /** Forgets messages that have left the mailbox otherwise, such as by expiry, even if they were set aside. */
@@ -201,6 +215,7 @@ export class Consumption {
   }
 
   #rewind(): void {
+    this.#times.clear();
     this.#sent = this.#store.position;
     this.#top = this.#sent;
   }
@@ -260,6 +275,7 @@ export class Consumption {
       this.#refused.delete(seq);
       this.#notAside(seq, seq);
       this.#done.add(seq);
+      this.#undelivered += 1;
       dropped += 1;
     }
     if (messages.length === 0) return 0;

@@ -5,14 +5,25 @@
  * It also keeps the highest number that any deleted mailbox has used. A mailbox that is created again starts above that
  * number and above the time, so no number is reused even if the clock is set back.
  *
+ * It lists the peers that have inboxes in the same way, and keeps the key with which this edge makes the capabilities of
+ * inboxes: the one thing that all Workers must agree on.
+ *
  * @module
  */
 import { DurableObject } from "cloudflare:workers";
 import type { Env } from "../env.ts";
-import type { DirectoryRpc } from "../rpc/directory-rpc.ts";
+import type { DirectoryRpc, Found } from "../rpc/directory-rpc.ts";
+import { searchText } from "../rpc/search-text.ts";
 
 /** Key of the highest number. Mailboxes are stored under `mailbox:` and their peer's URL. */
 const USED = "used";
+
+/** Key of the edge's own key, and its length in bytes: that of the hash it is used with. */
+const EDGE_KEY = "edge-key";
+const EDGE_KEY_OCTETS = 32;
+
+/** Names that one search looks at: some 10 ms, in which no mailbox can be entered. */
+const SEARCHED = 10_000;
 
 export class Directory extends DurableObject<Env> implements DirectoryRpc {
   /**
@@ -50,5 +61,45 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   async list(after: string | undefined, limit: number): Promise<string[]> {
     const options = { prefix: "mailbox:", limit, ...(after !== undefined && { startAfter: `mailbox:${after}` }) };
     return [...this.ctx.storage.kv.list(options)].map(([key]) => key.slice("mailbox:".length));
+  }
+
+  /**
+   * Lists peers with a mailbox whose URL contains a text, in upper or lower case, ordered by URL. It looks at
+   * {@link SEARCHED} of them at most.
+   */
+  async search(contains: string, after: string | undefined, limit: number): Promise<Found> {
+    const wanted = searchText(contains);
+    const peers: string[] = [];
+    let last: string | undefined;
+    for (const peer of await this.list(after, SEARCHED)) {
+      if (peers.length === limit) return { peers, next: last };
+      last = peer;
+      if (searchText(peer).includes(wanted)) peers.push(peer);
+    }
+    const more = last !== undefined && (await this.list(last, 1)).length > 0;
+    return { peers, next: more ? last : undefined };
+  }
+
+  /** Registers the object that has the inboxes of a peer. */
+  async enterInboxes(peer: string): Promise<void> {
+    this.ctx.storage.kv.put(`inboxes:${peer}`, true);
+  }
+
+  /** Unregisters it, once it has deleted everything. */
+  async leaveInboxes(peer: string): Promise<void> {
+    this.ctx.storage.kv.delete(`inboxes:${peer}`);
+  }
+
+  async hasInboxes(peer: string): Promise<boolean> {
+    return this.ctx.storage.kv.get(`inboxes:${peer}`) !== undefined;
+  }
+
+  /** The key of this edge: 32 random bytes, which never change. */
+  async edgeKey(makes: boolean): Promise<Uint8Array | undefined> {
+    const kept = this.ctx.storage.kv.get<Uint8Array>(EDGE_KEY);
+    if (kept !== undefined || !makes) return kept;
+    const key = crypto.getRandomValues(new Uint8Array(EDGE_KEY_OCTETS));
+    this.ctx.storage.kv.put(EDGE_KEY, key);
+    return key;
   }
 }

@@ -20,8 +20,14 @@ export const SEGMENT_ENVELOPES = 256 * 1024;
 /** Longest envelope accepted: ten times the longest FanoutOpen in JSON, and far below the platform's 2 MB a row. */
 export const ENVELOPE_LIMIT = 1024 * 1024;
 
-/** A longer body is split into rows of this size, so that reading a segment stays cheap. */
-export const BODY_ROW_OCTETS = 512 * 1024;
+/** A longer body is stored in rows of its own, so that reading a segment stays cheap. */
+export const LONG_BODY_OCTETS = 512 * 1024;
+
+/**
+ * Maximum bytes of a body in one row: one part of a file with its header, at half of the 2 MB that the platform allows a
+ * row. Each row has a page of its own for its end, and an entry in the index.
+ */
+export const BODY_ROW_OCTETS = 1024 * 1024 + 16 * 1024;
 
 /** Segments scanned per turn when a sender withdraws messages: some tens of milliseconds of work. */
 export const FOUND_SEGMENTS = 16;
@@ -54,6 +60,28 @@ export const KEPT_RANGES = 5000;
 export const UNWRITTEN_SEGMENTS = 64;
 export const UNWRITTEN_OCTETS = 256 * 1024;
 
+/**
+ * Bytes of settled messages that a mailbox keeps for readers over HTTP, whatever may wait: a quarter of what may, by
+ * default. They count against nobody's quota, so it is what an owner who reads over HTTP may cost the edge besides.
+ */
+export const KEPT_OCTETS = 64 * 1024 * 1024;
+
+/** Part of it that is left when it is exceeded, and part of the time beyond which what is too old may stay. */
+export const KEPT_REST = 7 / 8;
+
+/** How often it is noted that a mailbox is read over HTTP: a row a day. Two weeks after the last one it keeps nothing. */
+export const NOTE_INTERVAL = 24 * 3600_000;
+
+/**
+ * Producers that a mailbox remembers, of all senders and of one with all of its devices. A row each; a fleet of servers
+ * has fewer, and ten senders that invent names leave room for others.
+ */
+export const PRODUCERS = 1000;
+export const SENDER_PRODUCERS = 100;
+
+/** How long a silent producer is remembered: as long as the ids of its messages, the week of [PROTOCOL 5.2.1]. */
+export const PRODUCER_AGE = REMEMBER_IDS;
+
 /** Age of the ids that an operator's purge forgets. A device that lost an acknowledgement has resent by then. */
 export const PURGED_IDS_AGE = 3600_000;
 
@@ -61,10 +89,10 @@ export const PURGED_IDS_AGE = 3600_000;
 export const SEND_WINDOW = 1024 * 1024;
 
 /**
- * What a quick consumer may have been sent beyond that: three parts of a file, with the headers of all. It acknowledges
- * one part while others are on their way, which takes a quarter longer with one at a time.
+ * What a quick consumer may have been sent beyond that: seven parts of a file, with the headers of all. Parts that arrive
+ * while its disk syncs others are acknowledged together, so half of them are with its disk while the rest is on its way.
  */
-export const EXTRA_WINDOW = 3 * 1024 * 1024 + 16 * 1024;
+export const EXTRA_WINDOW = 7 * 1024 * 1024 + 16 * 1024;
 
 /**
  * The same for all mailboxes of an isolate together: an eighth of its 128 MiB. Every mailbox beyond that still has its
@@ -100,13 +128,6 @@ export const DELIVER_TIMEOUT = 10_000;
 
 /** How long a consumer that timed out on a message with flag D is skipped for such messages. */
 export const HUNG_TIME = 30_000;
-
-/**
- * What a mailbox reserves at least in a sender's account: an almost empty mailbox takes some 50 KB of disk. Larger
- * pieces double up to LARGE_PIECE, the longest message, so that filling a share takes some fifteen calls.
- */
-export const LEAST_PIECE = 64 * 1024;
-export const LARGE_PIECE = 16 * 1024 * 1024;
 
 /**
  * How long an isolate goes by what an account has said, and of how many senders. In that time a thousand new mailboxes
@@ -189,7 +210,7 @@ export const CACHED_OCTETS = SEND_WINDOW;
  * would fill its share, and every byte would be read back from disk: with this, `bench --only files` takes a sixth less
  * of the processor.
  */
-export const AHEAD_OCTETS = 2 * 1024 * 1024;
+export const AHEAD_OCTETS = 3 * 1024 * 1024;
 
 /**
  * The longest that an acknowledgement waits for that. It is what a consumer at 8 MB/s takes for all that one device has in
@@ -216,3 +237,6 @@ export const EMPTY_TIME = 30_000;
 
 /** How often an idle mailbox asks its consumer whether it is still there: the edge may have been killed. */
 export const CONSUMER_CHECK = 24 * 3600_000;
+
+/** Restores of which a mailbox remembers the numbers that were lost: a reader from before more than these is long gone. */
+export const LOST_RANGES = 8;

@@ -1,16 +1,16 @@
 /**
- * A mailbox's store: the log of what waits for one peer, in the object's SQLite. Together with `id-store.ts`, which is
- * part of it, this is the only file of the edge with SQL.
+ * A mailbox's store: the log of what waits for one peer, in the object's SQLite. Together with `id-store.ts`,
+ * `kept-store.ts` and `producer-store.ts`, which are parts of it, this is the only file of the folder with SQL.
  *
  *   segments   one bundle of messages per row, keyed by the sequence number of its first message
  *   done       settled messages of a segment of which others still wait, under the same key
- *   bodies     the body of a message too long for a row, in several rows, keyed by its sequence number
+ *   bodies     the body of a message too long for a segment, in rows of its own, keyed by its sequence number
  *   envelopes  long envelopes, stored once for all segments that use them
  *   ids        ids of messages that have arrived, waiting or not, to detect duplicates
  *   facts      what else must survive: version, next sequence number, generation, rule, counters
  *
- * Messages are settled in any order. A segment is deleted when all of its messages are settled. Until then its row
- * stays, and is compacted when most of it is settled.
+ * Messages are settled in any order. A segment is deleted when all of its messages are settled, or kept for readers over
+ * HTTP. Until then its row stays, and is compacted when most of it is settled.
  *
  * Sizes are what is stored and sent: a message counts with its header, id and body, an envelope once where it is
  * stored.
@@ -25,10 +25,11 @@
 
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { joinOctets } from "../../sstp/index.ts";
-import type { Envelope } from "../../store-and-forward/envelope.ts";
+import { isRelay, joinOctets } from "../../sstp/index.ts";
+import type { Envelope, Mail } from "../../store-and-forward/envelope.ts";
 import {
   type Amount,
+  type Held,
   hasRoom,
   isAtMark,
   isEasy,
@@ -37,10 +38,14 @@ import {
   mayGoOn,
   QUOTA,
   type Quota,
+  relayOfSender,
   roomFor,
   senderOf,
+  senderOfMessage,
 } from "../../store-and-forward/sender-share.ts";
 import { storedVersion } from "../../store-and-forward/stored-version.ts";
+import type { Losses } from "../durable-streams/mailbox-offset.ts";
+import { KEEP_SECONDS } from "../policy/keep-time.ts";
 import { MESSAGE_LIMIT } from "../policy/limits.ts";
 import type { Outcome, Waiting, Wanted } from "../rpc/mailbox-rpc.ts";
 import {
@@ -54,14 +59,18 @@ import {
   lengthOf,
   type MessageBatch,
   renumbered,
+  unpack,
   withoutBody,
 } from "../rpc/message-batch.ts";
 import { ID_SCHEMA, IdTable } from "./id-store.ts";
+import { type KeepOptions, KeptLog, Taken } from "./kept-store.ts";
 import {
   BODY_ROW_OCTETS,
   ENVELOPE_LIMIT,
   FOUND_SEGMENTS,
+  LONG_BODY_OCTETS,
   LONG_ENVELOPE,
+  LOST_RANGES,
   PURGED_IDS_AGE,
   RANGE_TIME,
   REMEMBER_IDS,
@@ -71,6 +80,7 @@ import {
   UNWRITTEN_OCTETS,
   UNWRITTEN_SEGMENTS,
 } from "./limits.ts";
+import { ProducerTable } from "./producer-store.ts";
 import { eachOf, idsOf, NONE, type WrittenIds } from "./seen-ids.ts";
 import { type Segment, SegmentCache } from "./segment-cache.ts";
 
@@ -88,20 +98,34 @@ export interface Sql {
 /** Messages of a mailbox, numbered one by one from `first`. */
 export interface Slice {
   readonly first: number;
+  /** When they arrived, in milliseconds since 1970. */
+  readonly at: number;
   readonly bundle: MessageBatch;
+  /** Whether the store does not need the bundle's bytes any more. */
+  readonly given: boolean;
   /** What each message adds to the call that carries the slice, in bytes. An envelope counts with its first message. */
   readonly sizes: readonly number[];
 }
 
 /** Messages to be written, with their envelopes as stored. */
-interface Batch extends Omit<Segment, "first" | "octets"> {
+interface Batch extends Omit<Segment, "first" | "at" | "octets"> {
   readonly texts: readonly string[];
 }
 
 /** The settled messages of a segment of which others wait. */
 interface Part {
   readonly ranges: Ranges;
-  octets: number;
+  readonly octets: number;
+  /** When the last of them was settled, in milliseconds since 1970. */
+  readonly since: number;
+  /** Those that readers must not see any more. */
+  readonly hidden: Ranges;
+}
+
+/** How messages are settled: those that their recipient has are kept for readers over HTTP, others are not. */
+interface Settling {
+  readonly keep: boolean;
+  readonly now: number;
 }
 
 /** The position and size of a segment, without its messages. */
@@ -129,6 +153,8 @@ export interface Terms {
   readonly over?: boolean;
   /** Whether the sender can be suspended, which grants it the reserve beyond its share. */
   readonly reserve?: boolean;
+  /** Further writes of the same transaction, if some message is stored and none refused. */
+  readonly beside?: (() => void) | undefined;
 }
 
 export interface ReadOptions {
@@ -139,25 +165,37 @@ export interface ReadOptions {
 }
 
 /** The schema version that this release writes. */
-const VERSION = 2;
+const VERSION = 4;
+
+const FACTS = "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;";
 
 /**
+ * The tables of messages. A mailbox that has never had one has none of them: most mailboxes are made by a device that
+ * connects, and these would be three quarters of their time and room.
+ *
  * Bodies are in a table with a row number and an index of their own. In one WITHOUT ROWID, SQLite reads whole rows, of
  * half a megabyte each, to compare their keys.
  */
-const schema = `
-  CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+const LOG = `
   CREATE TABLE segments (
     first INTEGER PRIMARY KEY, count INTEGER NOT NULL, octets INTEGER NOT NULL, at INTEGER NOT NULL,
     apart INTEGER NOT NULL, senders TEXT NOT NULL, envelopes TEXT NOT NULL, body BLOB NOT NULL);
   CREATE TABLE done (
-    first INTEGER PRIMARY KEY, messages INTEGER NOT NULL, octets INTEGER NOT NULL, ranges TEXT NOT NULL);
+    first INTEGER PRIMARY KEY, messages INTEGER NOT NULL, octets INTEGER NOT NULL, ranges TEXT NOT NULL,
+    since INTEGER NOT NULL DEFAULT 0, hidden TEXT NOT NULL DEFAULT '');
   CREATE TABLE bodies (seq INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL);
   CREATE INDEX bodies_of_message ON bodies (seq, n);
   CREATE TABLE envelopes (
     number INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, segments INTEGER NOT NULL, octets INTEGER NOT NULL,
-    sender TEXT NOT NULL, text TEXT NOT NULL);
+    sender TEXT NOT NULL, text TEXT NOT NULL, kept INTEGER NOT NULL DEFAULT 0);
   ${ID_SCHEMA}
+`;
+
+/** What the second schema has not. */
+const SINCE_2 = `
+  ALTER TABLE done ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE done ADD COLUMN hidden TEXT NOT NULL DEFAULT '';
+  ALTER TABLE envelopes ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;
 `;
 
 /** A blob: the platform returns an ArrayBuffer, other SQLites a Uint8Array. */
@@ -187,6 +225,9 @@ interface DoneRow {
   readonly octets: number;
   /** JSON of {@link Range}s. */
   readonly ranges: string;
+  readonly since: number;
+  /** JSON of {@link Range}s; empty for none. */
+  readonly hidden: string;
 }
 
 /** A part of a body. */
@@ -199,8 +240,9 @@ interface BodyRow {
 interface EnvelopeRow {
   readonly number: number;
   readonly hash: string;
-  /** How many segments use it. */
+  /** How many segments with waiting messages use it, and how many that are only kept. */
   readonly segments: number;
+  readonly kept: number;
   readonly octets: number;
   readonly sender: string;
   /** JSON of the envelope. */
@@ -226,6 +268,9 @@ const LEAST_COMPACTION = 4096;
 
 const NO_RANGES = new Ranges();
 
+/** For messages that did not reach their recipient. */
+const DROPPED: Settling = { keep: false, now: 0 };
+
 const NOTHING: Amount = { messages: 0, octets: 0 };
 
 export interface StoreOptions {
@@ -234,6 +279,8 @@ export interface StoreOptions {
   readonly idOctets?: number;
   /** The first message's number in a new store: above all numbers used before. */
   readonly firstNumber?: () => number;
+  /** What is kept for readers over HTTP. Default: for KEEP_SECONDS. */
+  readonly keep?: KeepOptions;
 }
 
 export class MailboxStore {
@@ -242,8 +289,11 @@ export class MailboxStore {
   readonly #quota: Quota;
   readonly #messageLimit: number;
   readonly #firstNumber: () => number;
-  /** Whether the tables exist. */
+  /** Whether the table of facts exists, and whether those of messages do. */
   #made = false;
+  #hasLog = false;
+  /** Whether a transaction is open. */
+  #isWriting = false;
   /** The number before the first waiting message. */
   #position = 0;
   #next = 1;
@@ -256,6 +306,8 @@ export class MailboxStore {
   /** What waits of each sender; undefined while too little waits for it to matter. */
   #shares: Map<string, Share> | undefined;
   readonly #ids: IdTable;
+  readonly #kept: KeptLog;
+  readonly producers: ProducerTable;
   /** What was appended since the ids were written. */
   #unwritten = { segments: 0, octets: 0 };
   readonly #cache = new SegmentCache();
@@ -268,39 +320,72 @@ export class MailboxStore {
    */
   constructor(sql: Sql, transaction: <T>(run: () => T) => T, options: StoreOptions = {}) {
     this.#sql = sql;
-    this.#transaction = transaction;
+    this.#transaction = (run) => {
+      // Tables may be made within.
+      if (this.#isWriting) return run();
+      this.#isWriting = true;
+      try {
+        return transaction(run);
+      } catch (error) {
+        this.#findTables();
+        throw error;
+      } finally {
+        this.#isWriting = false;
+      }
+    };
     this.#quota = options.quota ?? QUOTA;
     this.#messageLimit = Math.min(MESSAGE_LIMIT, longestIn(this.#quota));
     this.#firstNumber = options.firstNumber ?? (() => 1);
-    this.#ids = new IdTable(
-      {
-        all: <Row extends object>(query: string, ...bindings: (string | number)[]) =>
-          this.#all<Row>(query, ...bindings),
-        run: (query, ...bindings) => this.#run(query, ...bindings),
-      },
-      options.idOctets,
-    );
+    const statements = {
+      all: <Row extends object>(query: string, ...bindings: (string | number)[]) => this.#all<Row>(query, ...bindings),
+      run: (query: string, ...bindings: (string | number | Uint8Array)[]) => this.#run(query, ...bindings),
+    };
+    this.#ids = new IdTable(statements, options.idOctets);
+    this.producers = new ProducerTable(statements);
+    const facts = { fact: this.fact.bind(this), setFact: this.setFact.bind(this) };
+    this.#kept = new KeptLog({ ...statements, ...facts }, options.keep ?? { time: KEEP_SECONDS * 1000 });
     this.#open();
   }
 
   #open(): void {
-    this.#made = rowsOf(this.#sql, "SELECT 1 FROM sqlite_master WHERE name = 'facts'", []).length > 0;
-    if (this.#made && storedVersion("a mailbox", this.fact("version"), VERSION) === 1) {
-      this.#transaction(() => this.#migrate());
+    this.#findTables();
+    const version = this.#made ? storedVersion("a mailbox", this.fact("version"), VERSION) : VERSION;
+    if (version === 1) this.#transaction(() => this.#migrate());
+    else if (version < VERSION) {
+      this.#transaction(() => {
+        if (version === 2) this.#sql.exec(SINCE_2).toArray();
+        this.setFact("version", String(VERSION));
+      });
     }
+    this.#beginEpoch();
     this.#load();
   }
 
-  /** Creates the tables. */
+  #findTables(): void {
+    const query = "SELECT name FROM sqlite_master WHERE name IN ('facts', 'segments')";
+    const names = rowsOf<{ readonly name: string }>(this.#sql, query, []).map(({ name }) => name);
+    this.#made = names.includes("facts");
+    this.#hasLog = names.includes("segments");
+  }
+
+  /** Creates the table of facts. */
   #make(): void {
     this.#transaction(() => {
-      this.#sql.exec(schema).toArray();
-      this.#made = true;
       this.#next = this.#firstNumber();
       this.#position = this.#next - 1;
-      this.setFact("version", String(VERSION));
-      this.setFact("next", String(this.#next));
+      const facts = `INSERT INTO facts (name, value) VALUES ('version', '${VERSION}'), ('next', '${this.#next}')`;
+      const cursor = this.#sql.exec(`${FACTS} ${facts}`);
+      cursor.toArray();
+      this.rowsWritten += cursor.rowsWritten;
+      this.#made = true;
     });
+  }
+
+  /** Creates the tables of messages. */
+  #makeLog(): void {
+    if (!this.#made) this.#make();
+    this.#transaction(() => this.#sql.exec(LOG).toArray());
+    this.#hasLog = true;
   }
 
   /**
@@ -311,7 +396,7 @@ export class MailboxStore {
     for (const table of ["segments", "ids", "bodies"]) {
       this.#sql.exec(`ALTER TABLE ${table} RENAME TO ${table}_1`).toArray();
     }
-    this.#sql.exec(schema).toArray();
+    this.#sql.exec(LOG).toArray();
     this.#sql.exec("INSERT INTO bodies SELECT seq, n, body FROM bodies_1").toArray();
     for (let after = -1; ; ) {
       const [row] = this.#all<IdRow1>("SELECT * FROM ids_1 WHERE first > ? ORDER BY first LIMIT 1", after);
@@ -335,7 +420,7 @@ export class MailboxStore {
       .toArray();
     this.setFact("version", String(VERSION));
     this.#load();
-    this.#removeAll([[this.#position + 1, position]]);
+    this.#removeAll([[this.#position + 1, position]], DROPPED);
   }
 
   #learn(written: WrittenIds, at: number): void {
@@ -347,10 +432,39 @@ export class MailboxStore {
     this.#ids.flush(at);
   }
 
+  /**
+   * Begins a new epoch if these tables are from a backup. Numbers that were used after the backup are not used again, and
+   * a reader that has seen some of them learns that they are gone.
+   */
+  #beginEpoch(): void {
+    if (this.fact("restored") === undefined) return;
+    this.#load();
+    const next = Math.max(this.#firstNumber(), this.#next + 1);
+    const lost: Range[] = [...this.#lost, [this.#next, next - 1]];
+    this.#transaction(() => {
+      this.setFact("lost", JSON.stringify(lost.slice(-LOST_RANGES)));
+      this.setFact("next", String(next));
+      if (this.fact("generation") !== undefined) this.setFact("generation", String(next));
+      // Its Tunnel has ended with the edge.
+      for (const name of ["consumer", "former", "held", "benched", "restored"]) this.removeFact(name);
+    });
+  }
+
+  get #lost(): readonly Range[] {
+    return JSON.parse(this.fact("lost") ?? "[]") as Range[];
+  }
+
+  /** Whether a number may have been that of a message that a restored backup does not have. */
+  isLost(seq: number): boolean {
+    return this.#lost.some(([from, to]) => seq >= from && seq <= to);
+  }
+
   /** Refills memory from the tables. */
   #load(): void {
     this.#cache.clear();
     this.#ids.forgetMemory();
+    this.#kept.load();
+    this.producers.forgetMemory();
     this.#parts.clear();
     this.#shares = undefined;
     this.#next = Number(this.fact("next") ?? 1);
@@ -362,15 +476,15 @@ export class MailboxStore {
       "SELECT coalesce(sum(count), 0) AS messages, coalesce(sum(octets), 0) AS octets FROM segments",
     );
     const [apart] = this.#all<{ readonly count: number; readonly octets: number }>(
-      "SELECT count(*) AS count, coalesce(sum(octets), 0) AS octets FROM envelopes",
+      "SELECT count(*) AS count, coalesce(sum(octets) FILTER (WHERE segments > 0), 0) AS octets FROM envelopes",
     );
     this.#apart = apart?.count ?? 0;
     this.#messages = waiting.messages;
     this.#octets = waiting.octets + (apart?.octets ?? 0);
-    for (const { first, messages, octets, ranges } of this.#all<DoneRow>("SELECT * FROM done")) {
+    for (const { first, messages, octets, ranges, since, hidden } of this.#all<DoneRow>("SELECT * FROM done")) {
       this.#messages -= messages;
       this.#octets -= octets;
-      this.#parts.set(first, { ranges: new Ranges(JSON.parse(ranges) as Range[]), octets });
+      this.#parts.set(first, { ranges: rangesIn(ranges), octets, since, hidden: rangesIn(hidden) });
     }
     this.#position = 0;
     this.#advance();
@@ -410,10 +524,10 @@ export class MailboxStore {
    * @returns the outcome of each message
    */
   append(bundle: MessageBatch, now: number, terms: Terms = {}): Outcome[] {
-    const { shutOut = () => false, awaited = true, full = false, over = false, reserve = false } = terms;
+    const { shutOut = () => false, awaited = true, full = false, over = false, reserve = false, beside } = terms;
     const batch = batchOf(bundle);
-    if (full && !this.#made) return batch.sizes.map(() => "full");
-    if (!this.#made) this.#make();
+    if (full && !this.#hasLog) return batch.sizes.map(() => "full");
+    if (!this.#hasLog) this.#makeLog();
     const { envelopes, octets } = bundle;
     const { starts, sizes, shares } = batch;
     const inline = shares.reduce((sum, share) => sum + share, 0);
@@ -439,7 +553,7 @@ export class MailboxStore {
         // There is nearly always plenty of room, and nothing to count.
         if (room !== undefined) {
           const counts = lengthOf(octets, batch, index) + (counted.has(number) ? 0 : share);
-          if (!room.take(envelopes[number]?.source ?? "", counts)) return "quota";
+          if (!room.take(envelopes[number]?.source ?? "", senderAt(bundle, starts[index] ?? 0), counts)) return "quota";
           counted.add(number);
         }
         kept.push(index);
@@ -447,6 +561,7 @@ export class MailboxStore {
         return "stored";
       });
       if (kept.length === 0) return outcomes;
+      const along = outcomes.every((outcome) => outcome === "stored" || outcome === "duplicate") ? beside : undefined;
       const before = this.#next;
       const write = () => {
         const written = this.#write(batch, kept, now);
@@ -454,6 +569,7 @@ export class MailboxStore {
           this.#ids.flush(now);
           this.#unwritten = { segments: 0, octets: 0 };
         }
+        along?.();
         return written;
       };
       this.#unwritten.segments += 1;
@@ -461,8 +577,8 @@ export class MailboxStore {
       const { segments, octets: unwritten } = this.#unwritten;
       const later = this.#ids.hasOnlyGrown && segments <= UNWRITTEN_SEGMENTS && unwritten <= UNWRITTEN_OCTETS;
       // Usually this is one segment row, if need be with one id row written last. A transaction would cost as much.
-      const few = (later || this.#ids.pending <= 1) && octets.length <= BODY_ROW_OCTETS && inline <= LONG_ENVELOPE;
-      const written = few ? this.#undoing(before, write) : this.#transaction(write);
+      const few = (later || this.#ids.pending <= 1) && octets.length <= LONG_BODY_OCTETS && inline <= LONG_ENVELOPE;
+      const written = few && along === undefined ? this.#undoing(before, write) : this.#transaction(write);
       if (awaited) for (const segment of written) this.#cache.offer(segment);
       return outcomes;
     });
@@ -511,15 +627,109 @@ export class MailboxStore {
     return slices;
   }
 
-  /** Settles messages. Numbers without a waiting message are ignored. */
-  remove(ranges: Iterable<Range>): void {
-    this.#atomically(() => this.#removeAll(ranges));
+  /**
+   * Reads messages with numbers above `after`, oldest first, for a reader that does not consume them: those that wait,
+   * and those that are kept. What the consumer is about to get stays in memory as it is.
+   */
+  *log(after: number): Generator<{ readonly number: number; readonly time: number; readonly mail: Mail }> {
+    for (let from = after + 1; from < this.#next; ) {
+      const found = this.#readableAt(from);
+      if (found === undefined) return;
+      const { row, unreadable } = found;
+      const segment = this.#segmentIn(row);
+      const { first, bundle, sizes } = segment;
+      for (let number = Math.max(from, first); number < first + sizes.length; number += 1) {
+        if (unreadable.has(number)) continue;
+        const octets = this.#gathered(segment, number - first, number - first + 1);
+        const [mail] = unpack({ envelopes: bundle.envelopes, octets });
+        if (mail !== undefined) yield { number, time: row.at, mail };
+      }
+      from = first + sizes.length;
+    }
   }
 
-  #removeAll(ranges: Iterable<Range>): void {
+  /** The segment that contains a number or else the next one, among those that wait and those that are kept. */
+  #readableAt(seq: number): { readonly row: WholeRow; readonly unreadable: Ranges } | undefined {
+    const columns = "first, count, octets, envelopes, body, at";
+    const waiting = this.#rowAt<WholeRow>(columns, seq);
+    const kept = this.#kept.isOn ? this.#rowAt<WholeRow & HiddenRow>(`${columns}, hidden`, seq, "kept") : undefined;
+    if (kept !== undefined && kept.first < (waiting?.first ?? Number.POSITIVE_INFINITY)) {
+      return { row: kept, unreadable: rangesIn(kept.hidden) };
+    }
+    if (waiting === undefined) return undefined;
+    const part = this.#parts.get(waiting.first);
+    const gone = this.#kept.keeps(waiting.first) ? part?.hidden : part?.ranges;
+    return { row: waiting, unreadable: gone ?? NO_RANGES };
+  }
+
+  /** Notes that the mailbox is read over HTTP: from the first time on, messages that are settled are kept. */
+  noteRead(now: number): void {
+    if (!this.#kept.isToNote(now)) return;
+    let settled = this.#position;
+    for (const first of this.#parts.keys()) settled = Math.max(settled, this.#endOf(first));
+    this.#atomically(() => this.#kept.noteRead(now, settled));
+  }
+
+  /** What readers over HTTP can no longer read. */
+  get losses(): Losses {
+    return this.#kept.losses(this.#position);
+  }
+
+  /** Bytes of settled messages that are kept, but for those in segments with messages that wait. */
+  get keptOctets(): number {
+    return this.#kept.octets;
+  }
+
+  /** Settles messages that their recipient has. They are kept for readers over HTTP, if there are any. */
+  settle(ranges: Iterable<Range>, now: number): void {
+    this.#atomically(() => {
+      this.#removeAll(ranges, { keep: true, now });
+      // What is too old is removed by `expire`.
+      if (this.#kept.isOver(this.#keptParts.map(([, part]) => part))) this.#removeSurplus(now);
+    });
+  }
+
+  /** Removes messages. Numbers without a waiting message are ignored. */
+  remove(ranges: Iterable<Range>): void {
+    this.#atomically(() => this.#removeAll(ranges, DROPPED));
+  }
+
+  #removeAll(ranges: Iterable<Range>, how: Settling): void {
     this.#writeGrownIds();
-    for (const [from, to] of ranges) this.#forget(Math.max(from, this.#position + 1), Math.min(to, this.#next - 1));
+    for (const [from, to] of ranges)
+      this.#forget(Math.max(from, this.#position + 1), Math.min(to, this.#next - 1), how);
     this.#advance();
+  }
+
+  /** Removes kept messages that are too old, and the oldest ones that are too many. */
+  #removeSurplus(now: number): void {
+    const parts = this.#keptParts
+      .map(([first, { octets, since }]) => ({ first, count: this.#endOf(first) - first + 1, octets, since }))
+      .sort((one, other) => one.first - other.first);
+    const end = this.#kept.surplus(parts, now);
+    if (end !== undefined) this.#removeKept(end);
+  }
+
+  /** Segments of which some messages wait, and the settled ones are kept. */
+  get #keptParts(): readonly (readonly [first: number, part: Part])[] {
+    return this.#kept.isOn ? [...this.#parts].filter(([first]) => this.#kept.keeps(first)) : [];
+  }
+
+  /** Removes what is kept up to the end of a segment. */
+  #removeKept(end: number): void {
+    const parts = this.#keptParts.filter(([first]) => first <= end);
+    this.#kept.raiseTo(end);
+    this.#kept.removeBelow((row) => this.#releaseEnvelopes(row, "kept"));
+    for (const [first, part] of parts) {
+      const segment = this.#segmentAt(first);
+      if (segment !== undefined) this.#writePart(first, { ...part, octets: this.#free(segment, part) });
+    }
+  }
+
+  /** The last number of a segment. */
+  #endOf(first: number): number {
+    const extent = this.#extentAt(first);
+    return extent === undefined ? first : extent.first + extent.count - 1;
   }
 
   /** Writes the ids of which waiting messages have been the record so far. */
@@ -549,9 +759,9 @@ export class MailboxStore {
     const found = new Ranges();
     const read = { octets: 0, messages: rows.length };
     for (const row of rows) {
-      if (!sendersIn(row).some(([name]) => name === sender)) continue;
+      if (!countsIn(row).some(([name]) => name === sender || relayOfSender(name) === sender)) continue;
       const [whole] = this.#all<WholeRow>(
-        "SELECT first, count, octets, envelopes, body FROM segments WHERE first = ?",
+        "SELECT first, count, octets, envelopes, body, at FROM segments WHERE first = ?",
         row.first,
       );
       if (whole === undefined) continue;
@@ -593,14 +803,15 @@ export class MailboxStore {
   }
 
   /**
-   * Removes all waiting messages, and the ids that are unlikely to be sent again.
+   * Removes all waiting messages, those that are kept, and the ids that are unlikely to be sent again.
    *
    * @returns the number of messages removed
    */
   purge(now: number): number {
     const messages = this.#messages;
     this.#atomically(() => {
-      this.#removeAll([[this.#position + 1, this.#next - 1]]);
+      if (this.#kept.isOn) this.#removeKept(this.#next - 1);
+      this.#removeAll([[this.#position + 1, this.#next - 1]], DROPPED);
       // A range goes on growing for a while after its first id.
       this.#ids.forgetBefore(now - PURGED_IDS_AGE - RANGE_TIME);
     });
@@ -608,7 +819,7 @@ export class MailboxStore {
   }
 
   /**
-   * Removes messages past their retention, and ids too old to be sent again.
+   * Removes messages past their retention, what is kept for too long, and ids too old to be sent again.
    *
    * @returns the number of messages removed
    */
@@ -620,31 +831,53 @@ export class MailboxStore {
       now - RETENTION,
     );
     const last = (young?.first ?? this.#next) - 1;
-    if (last > this.#position) this.remove([[this.#position + 1, last]]);
     this.#atomically(() => {
+      if (last > this.#position) {
+        // What is older than what has expired is not kept either.
+        if (this.#kept.isOn) this.#removeKept(last);
+        this.#removeAll([[this.#position + 1, last]], DROPPED);
+      }
+      if (this.#kept.isForgotten(now)) {
+        this.#removeKept(this.#next - 1);
+        this.#kept.stop();
+      } else if (this.#kept.isOn) this.#removeSurplus(now);
+      this.producers.expire(now);
       this.#writeGrownIds();
       this.#ids.forgetBefore(now - REMEMBER_IDS - RANGE_TIME);
     });
     return before - this.#messages;
   }
 
-  /** When `expire` next has work to do; undefined if nothing waits and no id is remembered. */
+  /** When `expire` next has work to do; undefined if nothing waits or is kept, and no id is remembered. */
   expiry(): number | undefined {
     const oldest = this.#oldest;
     const times = oldest === undefined ? [] : [oldest + RETENTION + 1];
     const ids = this.#ids.expiry;
     if (ids !== undefined) times.push(ids);
+    const kept = this.#kept.expiry;
+    if (kept !== undefined) times.push(kept);
     return times.length === 0 ? undefined : Math.min(...times);
   }
 
-  /** Whether nothing waits and no id is remembered. */
+  /** Whether nothing waits, no id is remembered, and nobody has read the mailbox over HTTP for long. */
   get empty(): boolean {
-    return this.#messages === 0 && this.#ids.expiry === undefined;
+    return this.#messages === 0 && !this.#kept.isOn && this.#ids.expiry === undefined;
+  }
+
+  /** When kept messages must next be looked at; infinite if nothing is kept. */
+  get keptExpiry(): number {
+    return this.#kept.expiry ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** Whether there is anything stored. */
+  get exists(): boolean {
+    return this.#made;
   }
 
   /** Resets memory after all tables were deleted. */
   deleted(): void {
     this.#made = false;
+    this.#hasLog = false;
     this.#load();
   }
 
@@ -663,20 +896,37 @@ export class MailboxStore {
     return this.#ownOf(sender).octets;
   }
 
-  /** Bytes that wait of each sender, exactly or a little more. */
+  /** Bytes that wait of each sender, exactly or a little more. Those that a relay speaks for count as the relay. */
   octetsBySender(): ReadonlyMap<string, number> {
-    return new Map(Array.from(this.#loadShares(), ([sender, { octets }]) => [sender, Math.min(octets, this.#octets)]));
+    const shares = [...this.#loadShares()].filter(([sender]) => relayOfSender(sender) === undefined);
+    return new Map(shares.map(([sender, { octets }]) => [sender, Math.min(octets, this.#octets)]));
+  }
+
+  /** The one of a relay's identities of which most waits; undefined if it vouches for none. */
+  mainIdentityOf(relay: string): string | undefined {
+    const own = [...this.#loadShares()].filter(([sender]) => relayOfSender(sender) === relay);
+    return own.reduce<(typeof own)[0] | undefined>(
+      (most, one) => (one[1].octets > (most?.[1].octets ?? 0) ? one : most),
+      undefined,
+    )?.[0];
   }
 
   /** Whether a sender has used up its share. Nearly free while less waits than one sender may have. */
   isAtMark(sender: string): boolean {
-    if (isPlenty(this.#waiting, this.#quota)) return false;
-    return isAtMark(this.#ownOf(sender), this.#waiting, this.#quota);
+    return !isPlenty(this.#waiting, this.#quota) && isAtMark(this.#heldOf(sender), this.#quota);
+  }
+
+  /** Those of a batch's senders that a relay speaks for and that have used up their share. */
+  atMark(bundle: MessageBatch): string[] {
+    if (isPlenty(this.#waiting, this.#quota)) return [];
+    const { starts } = contentsOf(bundle.octets);
+    const names = new Set(starts.map((start) => senderAt(bundle, start)));
+    return [...names].filter((name) => relayOfSender(name) !== undefined && this.isAtMark(name));
   }
 
   /** Whether a suspended sender may continue. */
   mayGoOn(sender: string): boolean {
-    return isEasy(this.#waiting, this.#quota) || mayGoOn(this.#ownOf(sender), this.#waiting, this.#quota);
+    return isEasy(this.#waiting, this.#quota) || mayGoOn(this.#heldOf(sender), this.#quota);
   }
 
   /** What a sender may add before it has used up its share. */
@@ -717,19 +967,26 @@ export class MailboxStore {
   }
 
   removeFact(name: string): void {
-    this.#run("DELETE FROM facts WHERE name = ?", name);
+    if (this.#made) this.#execute("DELETE FROM facts WHERE name = ?", name);
   }
 
   fact(name: string): string | undefined {
-    return this.#all<Pick<FactRow, "value">>("SELECT value FROM facts WHERE name = ?", name)[0]?.value;
+    if (!this.#made) return undefined;
+    return rowsOf<Pick<FactRow, "value">>(this.#sql, "SELECT value FROM facts WHERE name = ?", [name])[0]?.value;
   }
 
   setFact(name: string, value: string): void {
-    this.#run(
+    if (!this.#made) this.#make();
+    this.#execute(
       "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
       name,
       value,
     );
+  }
+
+  /** Runs several writes as one transaction. If one throws, nothing is written, and memory is as before. */
+  together(run: () => void): void {
+    this.#atomically(run);
   }
 
   #atomically<T>(run: () => T): T {
@@ -761,6 +1018,12 @@ export class MailboxStore {
   #ownOf(sender: string): Amount {
     const own = this.#loadShares().get(sender) ?? NOTHING;
     return { messages: Math.min(own.messages, this.#messages), octets: Math.min(own.octets, this.#octets) };
+  }
+
+  #heldOf(sender: string): Held {
+    const relay = relayOfSender(sender);
+    const ofRelay = relay === undefined ? undefined : this.#ownOf(relay);
+    return { own: this.#ownOf(sender), ofRelay, all: this.#waiting };
   }
 
   /** Runs a function that writes segments and one other row. If it fails, the segments are deleted. */
@@ -811,7 +1074,7 @@ export class MailboxStore {
       const start = starts[index] ?? 0;
       const end = starts[index + 1] ?? start;
       const size = sizes[index] ?? 0;
-      const long = size > BODY_ROW_OCTETS;
+      const long = size > LONG_BODY_OCTETS;
       const octetsHere = long ? end - start - size : end - start;
       if (length + octetsHere > SEGMENT_OCTETS) flush();
       if (long) {
@@ -865,18 +1128,22 @@ export class MailboxStore {
     );
     this.#octets += octets;
     for (const [sender, count, taken] of senders) this.#share(sender, count, taken);
-    return { first, bundle, starts, sizes, shares, octets };
+    return { first, at, bundle, starts, sizes, shares, octets };
   }
 
   /** Stores an envelope once for all segments that use it. Returns its number. */
   #keepEnvelope(text: string, octets: number, source: string): number {
     const hash = sha256(encoder.encode(text)).reduce((hex, octet) => hex + octet.toString(16).padStart(2, "0"), "");
-    const known = this.#envelopeNumber(hash);
-    if (known !== undefined) {
-      this.#run("UPDATE envelopes SET segments = segments + 1 WHERE number = ?", known);
-      return known;
-    }
     const sender = senderOf(source);
+    const [known] = this.#all<Pick<EnvelopeRow, "number" | "segments">>(
+      "SELECT number, segments FROM envelopes WHERE hash = ?",
+      hash,
+    );
+    if (known !== undefined) {
+      this.#run("UPDATE envelopes SET segments = segments + 1 WHERE number = ?", known.number);
+      if (known.segments === 0) this.#countEnvelope(sender, octets);
+      return known.number;
+    }
     this.#run(
       "INSERT INTO envelopes (hash, segments, octets, sender, text) VALUES (?, 1, ?, ?, ?)",
       hash,
@@ -885,37 +1152,46 @@ export class MailboxStore {
       text,
     );
     this.#apart += 1;
+    this.#countEnvelope(sender, octets);
+    const [stored] = this.#all<Pick<EnvelopeRow, "number">>("SELECT number FROM envelopes WHERE hash = ?", hash);
+    if (stored === undefined) throw new TypeError("an envelope of the mailbox was not stored");
+    return stored.number;
+  }
+
+  /** Counts an envelope among what waits, or no longer. */
+  #countEnvelope(sender: string, octets: number): void {
     this.#octets += octets;
     this.#share(sender, 0, octets);
-    const number = this.#envelopeNumber(hash);
-    if (number === undefined) throw new TypeError("an envelope of the mailbox was not stored");
-    return number;
   }
 
-  #envelopeNumber(hash: string): number | undefined {
-    return this.#all<Pick<EnvelopeRow, "number">>("SELECT number FROM envelopes WHERE hash = ?", hash)[0]?.number;
-  }
-
-  /** Releases the envelopes of a deleted segment. */
-  #releaseEnvelopes(row: Pick<SegmentRow, "envelopes">): void {
+  /**
+   * Releases the envelopes of a segment of messages that waited, or were kept.
+   *
+   * @param keptAs the first number of a segment that waited, and is kept from now on
+   */
+  #releaseEnvelopes(row: Pick<SegmentRow, "envelopes">, was: "segments" | "kept", keptAs?: number): void {
     for (const number of envelopesIn(row)) {
       if (typeof number !== "number") continue;
-      this.#run("UPDATE envelopes SET segments = segments - 1 WHERE number = ?", number);
-      const [unused] = this.#all<Pick<EnvelopeRow, "octets" | "sender">>(
-        "SELECT octets, sender FROM envelopes WHERE number = ? AND segments = 0",
+      const change = keptAs === undefined ? `${was} = ${was} - 1` : "segments = segments - 1, kept = kept + 1";
+      this.#run(`UPDATE envelopes SET ${change} WHERE number = ?`, number);
+      const [left] = this.#all<Pick<EnvelopeRow, "octets" | "sender" | "segments" | "kept">>(
+        "SELECT octets, sender, segments, kept FROM envelopes WHERE number = ?",
         number,
       );
-      if (unused === undefined) continue;
+      if (left === undefined) continue;
+      if (keptAs !== undefined) this.#kept.addOctets(keptAs, left.octets);
+      if (was === "segments" && left.segments === 0) this.#countEnvelope(left.sender, -left.octets);
+      if (left.segments > 0 || left.kept > 0) continue;
       this.#run("DELETE FROM envelopes WHERE number = ?", number);
       this.#apart -= 1;
-      this.#octets -= unused.octets;
-      this.#share(unused.sender, 0, -unused.octets);
     }
   }
 
-  /** Adds to what waits of a sender, if that is loaded. */
+  /** Adds to what waits of a sender, and of the relay that speaks for it, if that is loaded. */
   #share(sender: string, messages: number, octets: number): void {
     if (this.#shares === undefined) return;
+    const relay = relayOfSender(sender);
+    if (relay !== undefined) this.#share(relay, messages, octets);
     const share = this.#shares.get(sender) ?? { messages: 0, octets: 0 };
     share.messages += messages;
     share.octets += octets;
@@ -924,16 +1200,30 @@ export class MailboxStore {
   }
 
   /**
-   * Adds a segment's waiting messages to those of its senders, or subtracts them. If it has several senders, it is not
-   * known whose messages are settled, so all count until the segment is deleted. What comes by one connection has one
-   * sender.
+   * Adds a segment's waiting messages to those of its senders, or subtracts them.
+   *
+   * @param done the messages of it that are settled
    */
   #shareSegment(row: Pick<SegmentRow, "senders">, done: Part | undefined, sign: 1 | -1): void {
-    const senders = sendersIn(row);
-    const part = senders.length === 1 ? done : undefined;
-    for (const [sender, count, octets] of senders) {
-      this.#share(sender, sign * (count - (part?.ranges.count ?? 0)), sign * (octets - (part?.octets ?? 0)));
-    }
+    for (const [sender, count, octets] of countsIn(row)) this.#share(sender, sign * count, sign * octets);
+    if (done !== undefined) this.#shareSettled(row, -sign * done.ranges.count, -sign * done.octets);
+  }
+
+  /**
+   * Adds messages of a segment that are settled or, if negative, subtracts them. If several senders have messages in the
+   * segment, it is not known whose are settled. Then they are subtracted from the relay that speaks for all of them, or,
+   * if there is none, from nobody until the segment is deleted. What comes by one connection has one sender or one relay.
+   */
+  #shareSettled(row: Pick<SegmentRow, "senders">, messages: number, octets: number): void {
+    const sender = commonSenderOf(countsIn(row));
+    if (sender !== undefined) this.#share(sender, messages, octets);
+  }
+
+  /** Subtracts messages of a segment that are settled now, if what waits of each sender is loaded. */
+  #shareSettledIn(first: number, { messages, octets }: Amount): void {
+    if (this.#shares === undefined) return;
+    const [row] = this.#all<Pick<SegmentRow, "senders">>("SELECT senders FROM segments WHERE first = ?", first);
+    if (row !== undefined) this.#shareSettled(row, -messages, -octets);
   }
 
   #loadShares(): ReadonlyMap<string, Share> {
@@ -943,7 +1233,9 @@ export class MailboxStore {
     for (const row of this.#all<Pick<SegmentRow, "first" | "senders">>("SELECT first, senders FROM segments")) {
       this.#shareSegment(row, this.#parts.get(row.first), 1);
     }
-    const apart = this.#all<Pick<EnvelopeRow, "sender" | "octets">>("SELECT sender, octets FROM envelopes");
+    const apart = this.#all<Pick<EnvelopeRow, "sender" | "octets">>(
+      "SELECT sender, octets FROM envelopes WHERE segments > 0",
+    );
     for (const { sender, octets } of apart) this.#share(sender, 0, octets);
     return shares;
   }
@@ -961,13 +1253,15 @@ export class MailboxStore {
    * @param used numbers of the envelopes that they use
    */
   #slice(segment: Segment, begin: number, end: number, used: readonly number[], counts: readonly number[]): Slice {
-    const { first, bundle, unsent } = segment;
+    const { first, at, bundle, unsent } = segment;
     const { envelopes } = bundle;
     const whole = unsent === undefined ? this.#gathered(segment, begin, end) : cut(unsent, begin, end);
     if (end === segment.sizes.length) this.#cache.sent(first);
+    // Otherwise it may be the cached segment.
+    const given = unsent === undefined ? whole.buffer !== bundle.octets.buffer : end === segment.sizes.length;
     const isWhole = used.length === envelopes.length;
     const sent = isWhole ? { envelopes, octets: whole } : renumbered({ envelopes, octets: whole.slice() }, used);
-    return { first: first + begin, bundle: sent, sizes: counts };
+    return { first: first + begin, at, bundle: sent, given, sizes: counts };
   }
 
   /** Reads the bodies of a segment's messages that are stored elsewhere. */
@@ -994,12 +1288,14 @@ export class MailboxStore {
     return pieces.length === 1 && only !== undefined ? owned(only) : joinOctets(pieces, length);
   }
 
-  /** Settles messages: updates the counts, and deletes segments that are settled whole. */
-  #forget(from: number, to: number): void {
+  /** Settles messages: updates the counts, and deletes segments that are settled whole, or has them kept. */
+  #forget(from: number, to: number, how: Settling): void {
     // Consecutive segments to delete, by the numbers of their messages, and what of them was settled before.
     let begin: number | undefined;
     let end = from;
     const before = new Map<number, Part>();
+    const taken = new Taken();
+    let isLost = false;
     for (let at = from; at <= to; ) {
       const extent = this.#extentAt(at);
       if (extent === undefined || extent.first > to) break;
@@ -1012,77 +1308,132 @@ export class MailboxStore {
       const whole = low === first && high === last;
       const ranges = whole ? undefined : new Ranges(part?.ranges);
       ranges?.add(low, high);
-      if (ranges === undefined || ranges.count === count) {
-        this.#messages -= count - (part?.ranges.count ?? 0);
-        this.#octets -= octets - (part?.octets ?? 0);
-        if (part !== undefined) {
-          before.set(first, part);
-          this.#parts.delete(first);
-          this.#run("DELETE FROM done WHERE first = ?", first);
-        }
-        this.#cache.drop(first);
-        begin ??= first;
-        end = last;
-      } else if (ranges.count > (part?.ranges.count ?? 0)) {
-        this.#keepPart(first, ranges, part);
+      const isWhole = ranges === undefined || ranges.count === count;
+      if (!isWhole && ranges.count === (part?.ranges.count ?? 0)) continue;
+      const keeps = this.#kept.keeps(first);
+      if (how.keep && !keeps) isLost = true;
+      const hidden = keeps ? hiddenAfter(part, [low, high], how) : NO_RANGES;
+      if (!isWhole) {
+        this.#keepPart(first, { ranges, octets: 0, since: how.now, hidden }, part);
+        continue;
       }
+      this.#messages -= count - (part?.ranges.count ?? 0);
+      this.#octets -= octets - (part?.octets ?? 0);
+      if (part !== undefined) {
+        before.set(first, part);
+        this.#parts.delete(first);
+        this.#run("DELETE FROM done WHERE first = ?", first);
+      }
+      this.#cache.drop(first);
+      begin ??= first;
+      end = last;
+      if (keeps && hidden.count < count) taken.add(first, last, octets, hidden);
+      else taken.end();
     }
+    if (isLost && this.#kept.isOn) this.#kept.lose();
     if (begin === undefined) return;
-    this.#release(begin, end, before);
+    this.#take(taken, how.now);
+    this.#release(begin, end, before, taken);
     this.#run("DELETE FROM segments WHERE first BETWEEN ? AND ?", begin, end);
-    this.#run("DELETE FROM bodies WHERE seq BETWEEN ? AND ?", begin, end);
+    this.#removeBodies(taken.others([begin, end]));
     // Numbers must never be reused, and after the last segment nothing else records them.
     if (end === this.#next - 1) this.setFact("next", String(this.#next));
     if (isEasy(this.#waiting, this.#quota)) this.#shares = undefined;
+  }
+
+  /** Has segments kept. Their rows are deleted by the caller. */
+  #take(taken: Taken, now: number): void {
+    for (const { from, to, octets } of taken.runs) this.#kept.take(from, to, octets, now);
+    for (const [first, hidden] of taken.hidden) {
+      this.#kept.hide(first, JSON.stringify([...hidden]));
+      this.#removeBodies(hidden);
+    }
+  }
+
+  #removeBodies(ranges: Iterable<Range>): void {
+    for (const [from, to] of ranges) this.#run("DELETE FROM bodies WHERE seq BETWEEN ? AND ?", from, to);
   }
 
   /**
    * Subtracts segments from what is kept across segments. They are read only if there is such a thing.
    *
    * @param before the messages of them that were settled before
+   * @param taken those that are kept
    */
-  #release(begin: number, end: number, before: ReadonlyMap<number, Part>): void {
+  #release(begin: number, end: number, before: ReadonlyMap<number, Part>, taken?: Taken): void {
     if (this.#shares !== undefined) {
       const query = "SELECT first, senders FROM segments WHERE first BETWEEN ? AND ?";
       const rows = this.#all<Pick<SegmentRow, "first" | "senders">>(query, begin, end);
       for (const row of rows) this.#shareSegment(row, before.get(row.first), -1);
     }
     if (this.#apart === 0) return;
-    const query = "SELECT envelopes FROM segments WHERE first BETWEEN ? AND ? AND apart > 0";
-    const rows = this.#all<Pick<SegmentRow, "envelopes">>(query, begin, end);
-    for (const row of rows) this.#releaseEnvelopes(row);
+    const query = "SELECT first, envelopes FROM segments WHERE first BETWEEN ? AND ? AND apart > 0";
+    const rows = this.#all<Pick<SegmentRow, "first" | "envelopes">>(query, begin, end);
+    for (const row of rows) this.#releaseEnvelopes(row, "segments", taken?.has(row.first) ? row.first : undefined);
   }
 
-  /** Stores which messages of a segment are settled. */
-  #keepPart(first: number, ranges: Ranges, before: Part | undefined): void {
+  /** Stores which messages of a segment are settled. @param part without its bytes */
+  #keepPart(first: number, part: Part, before: Part | undefined): void {
     const segment = this.#segmentAt(first);
     if (segment === undefined) return;
-    const { bundle, starts } = segment;
     let octets = 0;
+    for (const [from, to] of part.ranges) {
+      for (let number = from; number <= to; number += 1) {
+        octets += lengthOf(segment.bundle.octets, segment, number - first);
+      }
+    }
+    const doneNow = {
+      messages: part.ranges.count - (before?.ranges.count ?? 0),
+      octets: octets - (before?.octets ?? 0),
+    };
+    this.#messages -= doneNow.messages;
+    this.#octets -= doneNow.octets;
+    this.#shareSettledIn(first, doneNow);
+    const counted = { ...part, octets };
+    if (this.#kept.keeps(first)) {
+      this.#removeBodies(part.hidden);
+      this.#writePart(first, counted);
+    } else {
+      this.#writePart(first, { ...counted, octets: this.#free(segment, counted, before) });
+    }
+  }
+
+  #writePart(first: number, part: Part): void {
+    const { ranges, octets, since, hidden } = part;
+    this.#run(
+      `INSERT INTO done (first, messages, octets, ranges, since, hidden) VALUES (?, ?, ?, ?, ?, ?)
+        ON CONFLICT (first) DO UPDATE SET messages = excluded.messages, octets = excluded.octets,
+          ranges = excluded.ranges, since = excluded.since, hidden = excluded.hidden`,
+      first,
+      ranges.count,
+      octets,
+      JSON.stringify([...ranges]),
+      since,
+      hidden.count === 0 ? "" : JSON.stringify([...hidden]),
+    );
+    this.#parts.set(first, part);
+  }
+
+  /**
+   * Frees the space of settled messages of a segment.
+   *
+   * @param before those whose space was freed before
+   * @returns bytes of the settled messages, as they are counted from now on
+   */
+  #free(segment: Segment, { ranges, octets }: Part, before?: Part): number {
+    const { first, bundle, starts } = segment;
     let inRow = 0;
     for (const [from, to] of ranges) {
       for (let number = from; number <= to; number += 1) {
         const start = starts[number - first] ?? 0;
-        octets += lengthOf(bundle.octets, segment, number - first);
         inRow += (starts[number - first + 1] ?? start) - start;
         if (before?.ranges.has(number) === true || !isElsewhere(bundle.octets, start)) continue;
         this.#run("DELETE FROM bodies WHERE seq = ?", number);
       }
     }
-    const doneNow = { messages: ranges.count - (before?.ranges.count ?? 0), octets: octets - (before?.octets ?? 0) };
-    this.#messages -= doneNow.messages;
-    this.#octets -= doneNow.octets;
-    const sender = onlySenderOf(bundle.envelopes);
-    if (sender !== undefined) this.#share(sender, -doneNow.messages, -doneNow.octets);
-    if (inRow >= LEAST_COMPACTION && inRow * 2 > bundle.octets.length) octets = this.#compact(segment, ranges, octets);
-    this.#run(
-      "INSERT INTO done (first, messages, octets, ranges) VALUES (?, ?, ?, ?) ON CONFLICT (first) DO UPDATE SET messages = excluded.messages, octets = excluded.octets, ranges = excluded.ranges",
-      first,
-      ranges.count,
-      octets,
-      JSON.stringify([...ranges]),
-    );
-    this.#parts.set(first, { ranges, octets });
+    return inRow >= LEAST_COMPACTION && inRow * 2 > bundle.octets.length
+      ? this.#compact(segment, ranges, octets)
+      : octets;
   }
 
   /**
@@ -1105,7 +1456,7 @@ export class MailboxStore {
     const [row] = this.#all<Pick<SegmentRow, "at">>("SELECT at FROM segments WHERE first = ?", first);
     if (row === undefined) throw new TypeError("a segment of the mailbox is cached and not stored");
     // As counted so far.
-    this.#release(first, first, new Map([[first, { ranges, octets: done }]]));
+    this.#release(first, first, new Map([[first, { ranges, octets: done, since: 0, hidden: NO_RANGES }]]));
     this.#run("DELETE FROM segments WHERE first = ?", first);
     this.#cache.drop(first);
     this.#octets -= before - done;
@@ -1113,8 +1464,7 @@ export class MailboxStore {
     this.#cache.keep(segment);
     const places = ranges.count * place.length;
     this.#octets -= places;
-    const sender = onlySenderOf(left.bundle.envelopes);
-    if (sender !== undefined) this.#share(sender, -ranges.count, -places);
+    this.#shareSettledIn(first, { messages: ranges.count, octets: places });
     return places;
   }
 
@@ -1144,7 +1494,7 @@ export class MailboxStore {
   #segmentAt(seq: number): Segment | undefined {
     const kept = this.#cache.find(seq);
     if (kept !== undefined) return kept;
-    const found = this.#rowAt<WholeRow>("first, count, octets, envelopes, body", seq);
+    const found = this.#rowAt<WholeRow>("first, count, octets, envelopes, body, at", seq);
     if (found === undefined) return undefined;
     const segment = this.#segmentIn(found);
     this.#cache.keep(segment);
@@ -1160,14 +1510,14 @@ export class MailboxStore {
       return JSON.parse(kept.text) as Envelope;
     });
     const { texts: _, ...rest } = batchOf({ envelopes, octets: octetsOf(row.body) });
-    return { first: row.first, octets: row.octets, ...rest };
+    return { first: row.first, at: row.at, octets: row.octets, ...rest };
   }
 
   /** Columns of the segment that contains a number, or else of the next one. */
-  #rowAt<Row extends Extent>(columns: string, seq: number): Row | undefined {
-    const [row] = this.#all<Row>(`SELECT ${columns} FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1`, seq);
+  #rowAt<Row extends Extent>(columns: string, seq: number, table: "segments" | "kept" = "segments"): Row | undefined {
+    const [row] = this.#all<Row>(`SELECT ${columns} FROM ${table} WHERE first <= ? ORDER BY first DESC LIMIT 1`, seq);
     if (row !== undefined && seq < row.first + row.count) return row;
-    return this.#all<Row>(`SELECT ${columns} FROM segments WHERE first > ? ORDER BY first LIMIT 1`, seq)[0];
+    return this.#all<Row>(`SELECT ${columns} FROM ${table} WHERE first > ? ORDER BY first LIMIT 1`, seq)[0];
   }
 
   /** The body of a message that is stored in rows of its own, in parts. */
@@ -1178,11 +1528,19 @@ export class MailboxStore {
 
   /** Reads rows; `Row` has the columns that the query names. */
   #all<Row extends object>(query: string, ...bindings: (string | number)[]): Row[] {
-    return this.#made ? rowsOf<Row>(this.#sql, query, bindings) : [];
+    return this.#hasLog ? rowsOf<Row>(this.#sql, query, bindings) : [];
   }
 
   #run(query: string, ...bindings: (string | number | Uint8Array)[]): number {
-    if (!this.#made) this.#make();
+    if (!this.#hasLog) {
+      // There is nothing to change.
+      if (!/^(INSERT|CREATE)/.test(query)) return 0;
+      this.#makeLog();
+    }
+    return this.#execute(query, ...bindings);
+  }
+
+  #execute(query: string, ...bindings: (string | number | Uint8Array)[]): number {
     const cursor = this.#sql.exec(query, ...bindings);
     cursor.toArray();
     this.rowsWritten += cursor.rowsWritten;
@@ -1191,7 +1549,28 @@ export class MailboxStore {
 }
 
 /** What makes a segment. */
-type WholeRow = Pick<SegmentRow, "first" | "count" | "octets" | "envelopes" | "body">;
+type WholeRow = Pick<SegmentRow, "first" | "count" | "octets" | "envelopes" | "body" | "at">;
+
+/** What of a kept segment readers must not see. JSON of {@link Range}s; empty for none. */
+interface HiddenRow {
+  readonly hidden: string;
+}
+
+/**
+ * What readers must not see of a segment after more of it was settled: what did not reach its recipient.
+ *
+ * @param range what is settled now, among it what was before
+ */
+function hiddenAfter(part: Part | undefined, [from, to]: Range, { keep }: Settling): Ranges {
+  if (keep) return part?.hidden ?? NO_RANGES;
+  const hidden = new Ranges(part?.hidden);
+  for (let number = from; number <= to; number += 1) if (part?.ranges.has(number) !== true) hidden.add(number);
+  return hidden;
+}
+
+function rangesIn(json: string): Ranges {
+  return json === "" ? NO_RANGES : new Ranges(JSON.parse(json) as Range[]);
+}
 
 /** Rows get their types here and nowhere else: the schema gives them to the columns. */
 function rowsOf<Row extends object>(sql: Sql, query: string, bindings: readonly (string | number)[]): Row[] {
@@ -1202,7 +1581,7 @@ function octetsOf(blob: Blob): Uint8Array {
   return blob instanceof Uint8Array ? blob : new Uint8Array(blob);
 }
 
-function sendersIn({ senders }: Pick<SegmentRow, "senders">): SenderCount[] {
+function countsIn({ senders }: Pick<SegmentRow, "senders">): SenderCount[] {
   return JSON.parse(senders) as SenderCount[];
 }
 
@@ -1232,19 +1611,23 @@ class Room {
     this.#reserve = reserve;
   }
 
-  take(source: string, octets: number): boolean {
+  /** @param sender as `senderOfMessage` returns it */
+  take(source: string, sender: string, octets: number): boolean {
     // After a refusal, later messages of the source are refused too: they must not overtake it.
-    if (this.#full.has(source)) return false;
-    const sender = senderOf(source);
-    const own = this.#own.get(sender) ?? this.#ownOf(sender);
-    const ownAfter = added(own, octets);
-    const allAfter = added(this.#all, octets);
-    if (!hasRoom(ownAfter, allAfter, this.#quota, this.#reserve)) {
-      this.#full.add(source);
+    const relay = relayOfSender(sender);
+    const line = relay === undefined ? source : sender;
+    if (this.#full.has(line)) return false;
+    const after = (name: string) => added(this.#own.get(name) ?? this.#ownOf(name), octets);
+    const own = after(sender);
+    const ofRelay = relay === undefined ? undefined : after(relay);
+    const all = added(this.#all, octets);
+    if (!hasRoom({ own, ofRelay, all }, this.#quota, this.#reserve)) {
+      this.#full.add(line);
       return false;
     }
-    Object.assign(this.#all, allAfter);
-    this.#own.set(sender, ownAfter);
+    Object.assign(this.#all, all);
+    this.#own.set(sender, own);
+    if (relay !== undefined && ofRelay !== undefined) this.#own.set(relay, ofRelay);
     return true;
   }
 }
@@ -1268,34 +1651,65 @@ function idBegins(octets: Uint8Array, start: number, begin: Uint8Array): boolean
   return begin.every((octet, at) => octets[start + ID_AT + at] === octet);
 }
 
-/** The sender of all envelopes; undefined if there are several. */
-function onlySenderOf(envelopes: readonly Envelope[]): string | undefined {
-  const [first, ...others] = envelopes;
-  if (first === undefined) return undefined;
-  const sender = senderOf(first.source);
-  return others.every(({ source }) => senderOf(source) === sender) ? sender : undefined;
+/** The sender of all messages, or the relay that speaks for all of their senders; undefined if there is none. */
+function commonSenderOf(senders: readonly SenderCount[]): string | undefined {
+  const names = senders.flatMap(([name, messages]) => (messages > 0 ? [name] : []));
+  const [first, ...others] = names;
+  if (first === undefined || others.length === 0) return first;
+  const account = relayOfSender(first) ?? first;
+  return others.every((name) => (relayOfSender(name) ?? name) === account) ? account : undefined;
 }
 
-/** What a segment has of each sender: its messages, and the envelopes stored in its row. */
+/** The sender of the message at `start`. */
+export function senderAt({ envelopes, octets }: MessageBatch, start: number): string {
+  const source = envelopes[envelopeAt(octets, start)]?.source ?? "";
+  if (!isRelay(source)) return senderOf(source);
+  const begin = start + ID_AT;
+  return senderOfMessage(source, decoder.decode(octets.subarray(begin, begin + idLengthAt(octets, start))));
+}
+
+/** Messages in a bundle, and where each begins. */
+type Located = Pick<Segment, "bundle" | "starts">;
+
+/** The sender of all messages; undefined if there are several. */
+function onlySenderOf({ bundle, starts }: Located): string | undefined {
+  const [first, ...others] = bundle.envelopes.map(({ source }) => senderOf(source));
+  if (first === undefined || others.some((name) => name !== first)) return undefined;
+  if (!isRelay(first)) return first;
+  const [sender, another] = new Set(sendersIn(bundle, starts));
+  return another === undefined ? sender : undefined;
+}
+
+/** The sender of each message. Of a relay, what settled messages were replaced by has no id, and counts as the others. */
+function sendersIn(bundle: MessageBatch, starts: readonly number[]): string[] {
+  const names = starts.map((start) => senderAt(bundle, start));
+  const known = new Map(names.map((name) => [relayOfSender(name), name]));
+  return names.map((name, index) =>
+    idLengthAt(bundle.octets, starts[index] ?? 0) === 0 ? (known.get(name) ?? name) : name,
+  );
+}
+
+/**
+ * What a segment has of each sender: its messages, and the envelopes stored in its row, each with the first message that
+ * uses it.
+ */
 function sendersOf(batch: Batch, apart: readonly boolean[]): SenderCount[] {
   const { bundle, starts, sizes, shares } = batch;
-  const names = bundle.envelopes.map(({ source }) => senderOf(source));
-  const [only] = names;
-  if (only !== undefined && names.every((name) => name === only)) {
+  const only = onlySenderOf(batch);
+  if (only !== undefined) {
     const envelopes = shares.reduce((sum, share, number) => sum + (apart[number] === true ? 0 : share), 0);
     return [[only, sizes.length, octetsIn(batch) + envelopes]];
   }
   const sums = new Map<string, { messages: number; octets: number }>();
-  const sumOf = (name: string) => {
+  const counted = new Set<number>();
+  for (const [index, name] of sendersIn(bundle, starts).entries()) {
+    const number = envelopeAt(bundle.octets, starts[index] ?? 0);
+    const envelope = counted.has(number) || apart[number] === true ? 0 : (shares[number] ?? 0);
+    counted.add(number);
     const sum = sums.get(name) ?? { messages: 0, octets: 0 };
     sums.set(name, sum);
-    return sum;
-  };
-  for (const [number, name] of names.entries()) if (apart[number] !== true) sumOf(name).octets += shares[number] ?? 0;
-  for (const index of sizes.keys()) {
-    const sum = sumOf(names[envelopeAt(bundle.octets, starts[index] ?? 0)] ?? "");
     sum.messages += 1;
-    sum.octets += lengthOf(bundle.octets, batch, index);
+    sum.octets += lengthOf(bundle.octets, batch, index) + envelope;
   }
   return [...sums].map(([name, { messages, octets }]) => [name, messages, octets]);
 }
@@ -1339,6 +1753,7 @@ function owned(octets: Uint8Array): Uint8Array {
 }
 
 const encoder = new TextEncoder();
+const decoder = new TextDecoder();
 
 /** Bytes of a text as stored. */
 function utf8Length(text: string): number {

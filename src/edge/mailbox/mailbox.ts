@@ -6,8 +6,8 @@
  *   log ── deliver(messages), within a window ─► Tunnel of the consumer ── acknowledge(report) ─► off the log
  *
  * A mailbox has one consumer, fenced by generation. A Tunnel becomes the consumer in two calls: `attach` gives it a
- * generation; `ready` makes it the consumer if it still wants to be and no newer one has attached. After that, calls
- * with an older generation are ignored. An identity has several devices: when the consumer leaves, the previous one is
+ * generation; `ready` makes it the consumer if it still wants to be and no newer one has attached. Where nothing waits and
+ * nobody consumes, the first call is enough. After that, calls with an older generation are ignored. An identity has several devices: when the consumer leaves, the previous one is
  * recalled.
  *
  * The object may be evicted at any await. The log, the consumer and the generation are in SQLite. The position of the
@@ -22,28 +22,39 @@
  */
 
 import { DurableObject } from "cloudflare:workers";
+import type { Principal } from "../../auth/principal.ts";
 import { Condition } from "../../lib/condition.ts";
 import { release } from "../../lib/octets.ts";
 import { Turns } from "../../lib/read-write-lock.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import { within } from "../../lib/runtime/timeout.ts";
-import { isRelay } from "../../sstp/index.ts";
+import { inboxIn, isInboxURL, isRelay } from "../../sstp/index.ts";
 import { Patience } from "../../store-and-forward/consumer-timeout.ts";
 import { type Drop, type DropCounts, noDrops } from "../../store-and-forward/drop-reasons.ts";
 import type { Envelope } from "../../store-and-forward/envelope.ts";
 import { senderOf } from "../../store-and-forward/sender-share.ts";
 import { isNewerSchema } from "../../store-and-forward/stored-version.ts";
-import { METER_TIMEOUT } from "../admission/limits.ts";
+import { LEAST_PIECE, METER_TIMEOUT } from "../admission/limits.ts";
+import { pieceFor } from "../admission/sender-account.ts";
+import { sendSoon } from "../collector/send-metrics.ts";
 import { isStorageFull, noticeStorageFull } from "../disk-full.ts";
+import { appendedHeaders } from "../durable-streams/answers.ts";
+import { TICKET_TIME } from "../durable-streams/limits.ts";
+import { judgeProducer, type ProducerState } from "../durable-streams/producer.ts";
+import { hashOfTicket, type KeptTicket, newTicket, OwnersTickets } from "../durable-streams/tickets.ts";
 import type { Env } from "../env.ts";
 import { logError, logReason } from "../log.ts";
+import { counters } from "../metrics/counters.ts";
+import { ABSENT, objectStates } from "../metrics/object-states.ts";
 import { allowedLink } from "../origin/relay-access.ts";
 import { ACKNOWLEDGE_SECONDS, readAcknowledgeTime } from "../policy/acknowledge-time.ts";
+import { KEEP_SECONDS, readKeepTime } from "../policy/keep-time.ts";
 import { parseQuota } from "../policy/quota-setting.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "../policy/sender-rule.ts";
 import { HAND_TIMEOUT } from "../rpc/deadlines.ts";
 import type { DeliveryReport } from "../rpc/delivery-report.ts";
 import { DIRECTORY } from "../rpc/directory-rpc.ts";
+import type { Reach } from "../rpc/link-rpc.ts";
 import {
   type Acknowledged,
   type Appended,
@@ -52,8 +63,11 @@ import {
   type Delivery,
   type MailboxRpc,
   type MailboxStatus,
+  type MailboxTerms,
   NO_NUMBERS,
   type Outcome,
+  type Posted,
+  type PostOrder,
   type Refusal,
   type Room,
   type SenderRpc,
@@ -64,11 +78,21 @@ import {
 } from "../rpc/mailbox-rpc.ts";
 import { contentsOf, envelopeAt, type MessageBatch, pack, unpack } from "../rpc/message-batch.ts";
 import { accountName, type Reservation, type Reserved } from "../rpc/meter-rpc.ts";
+import {
+  type Created,
+  type Metadata,
+  ORDER,
+  type ReadOrder,
+  type Ticket,
+  unpackHeader,
+} from "../rpc/plain-stream-rpc.ts";
+import { answer } from "../rpc/read-answers.ts";
+import { producerRefusal, refused } from "../rpc/stream-refusals.ts";
 import { Consumption } from "./consumer.ts";
+import { HttpReaders } from "./http-readers.ts";
 import { KnownAccounts } from "./known-accounts.ts";
 import {
   AHEAD_PATIENCE,
-  BODY_ROW_OCTETS,
   CALL_TIMEOUT,
   CONSUMER_CHECK,
   CUT_PAUSE,
@@ -79,7 +103,7 @@ import {
   FORMER_CONSUMERS,
   FULL_PAUSE,
   HUNG_TIME,
-  LEAST_PIECE,
+  LONG_BODY_OCTETS,
   NEW_PAUSE,
   RETRY_PAUSES,
   ROOM_RETRY,
@@ -89,9 +113,11 @@ import {
   UNRESERVED,
   WATCH_INTERVAL,
 } from "./limits.ts";
-import { MailboxStore, type Sql } from "./mailbox-store.ts";
-import { type InUse, pieceFor, Reservations } from "./reservations.ts";
-import { RoomWaiters } from "./room-waiters.ts";
+import { MailboxStore, type Sql, senderAt } from "./mailbox-store.ts";
+import { NO_ID } from "./producer-store.ts";
+import { type InUse, Reservations } from "./reservations.ts";
+import { RoomWaiters, type Waits } from "./room-waiters.ts";
+import { StreamTerms } from "./stream-terms.ts";
 
 /** What the mailboxes of this isolate know of accounts. */
 const accounts = new KnownAccounts();
@@ -135,6 +161,9 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   #pushing: Consumer | undefined;
   #locked: boolean;
   #senders: SenderRule;
+  readonly #terms: StreamTerms;
+  readonly #readers: HttpReaders;
+  #tickets: OwnersTickets;
   /** Whether the directory lists this mailbox, and the calls under way to it. */
   #entered: boolean;
   #entering: Promise<void> | undefined;
@@ -148,14 +177,19 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   #failedDeliveries = 0;
   /** Drops not yet written to a table. The next write includes them. */
   #untold = noDrops();
+  /** The oldest message that waits, as last reported, and the position then; null if none waited. */
+  #observed: { readonly oldest: number | null; readonly position: number };
 
   constructor(context: DurableObjectState, env: Env) {
     super(context, env);
     const { storage } = context;
+    // If a setting is malformed, the edge serves no request.
+    const keepTime = readKeepTime(env.KEEP_TIME ?? "");
     const open = (sql: Sql) =>
       new MailboxStore(sql, (run) => storage.transactionSync(run), {
         firstNumber: () => this.#firstNumber(),
         quota: parseQuota(env.QUOTA ?? ""),
+        keep: { time: keepTime.ok ? keepTime.value : KEEP_SECONDS * 1000 },
       });
     try {
       this.#store = open(storage.sql);
@@ -171,14 +205,17 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#consumer = this.#kept<Consumer>("consumer");
     this.#former = this.#kept<string[]>("former") ?? [];
     this.#consumption = new Consumption(this.#store);
-    // If the setting is malformed, the edge serves no request.
     const read = readAcknowledgeTime(env.ACKNOWLEDGE_TIME ?? "");
     const acknowledgeTime = read.ok ? read.value : ACKNOWLEDGE_SECONDS * 1000;
     this.#patience = new Patience(acknowledgeTime, this.#kept("held"), this.#kept("benched"));
     this.#locked = this.#store.fact("locked") === "1";
     const senders = this.#store.fact("senders");
     this.#senders = senders === undefined ? EVERYONE : parseSenderRule(senders);
+    this.#tickets = new OwnersTickets(this.#kept<KeptTicket[]>("tickets"));
     this.#entered = this.#store.fact("entered") !== undefined;
+    this.#terms = new StreamTerms(this.#store);
+    this.#readers = new HttpReaders(this.#peer, this.#store, this.#terms, context);
+    this.#observed = { oldest: this.#store.waiting().oldest ?? null, position: this.#store.position };
   }
 
   /**
@@ -189,26 +226,171 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    */
   async append(bundle: MessageBatch, from?: string): Promise<Appended> {
     if (this.#newer !== undefined) return { refusals: asNewer(bundle) };
-    if (!this.#entered && !(await this.#mayKeep())) return { refusals: this.#turnAway(bundle) };
+    const admitted = await this.#admit(bundle);
+    if (admitted === undefined) return { refusals: this.#turnAway(bundle) };
+    const before = this.#store.last;
+    const outcomes = this.#append(bundle, from !== undefined, admitted);
+    const waits = from !== undefined && !isRelay(from) && isLong(bundle, outcomes.length);
+    const suspended = from === undefined ? [] : this.#suspends(bundle, outcomes, from, admitted.drains);
+    // Before the next await: the answer is valid only until then.
+    const suspend = suspended.length > 0 && { suspend: this.#store.last, suspended };
+    const appended = { refusals: refusalsOf(outcomes), ...suspend };
+    await this.#appended(outcomes, before);
+    // Its bytes may be gone by now.
+    if (waits) await this.#untilTaken(bundle);
+    return appended;
+  }
+
+  /**
+   * Waits for what must be known before messages are stored: that the directory lists the mailbox, and that the sender's
+   * account has room. Returns undefined if the directory does not answer.
+   */
+  async #admit(bundle: MessageBatch): Promise<Admitted | undefined> {
+    if (!this.#entered && !(await this.#mayKeep())) return undefined;
     const over = !this.#covers(bundle) && !(await this.#reserve(bundle));
     // A consumer that drains gets everything, no faster than it drains.
     const drains = over && this.#drains(bundle);
-    const outcomes = this.#append(bundle, from !== undefined, over && !drains);
-    const suspend = from !== undefined && this.#suspends(bundle, outcomes, from, drains);
+    return { over: over && !drains, drains };
+  }
+
+  /** Counts what was refused, and sets to work what follows an append. */
+  async #appended(outcomes: readonly Outcome[], before: number): Promise<void> {
     this.#countRefused(outcomes);
     this.#count("StorageFull", outcomes.filter((outcome) => outcome === "full").length);
     this.#count("DuplicateMessage", outcomes.filter((outcome) => outcome === "duplicate").length);
     this.#count("QuotaWouldBeExceeded", outcomes.filter((outcome) => outcome === "quota").length);
     this.#count("MessageTooLong", outcomes.filter((outcome) => outcome === "tooLong").length);
-    // Before the next await: the answer is valid only until then.
-    const appended = { refusals: refusalsOf(outcomes), ...(suspend && { suspend: this.#store.last }) };
+    if (this.#store.last > before) this.#readers.ring(before);
+    this.#observe();
     this.#watchConsumer();
     await this.#setAlarm();
     this.#push();
     this.#call();
-    if (from !== undefined && !isRelay(from) && isLong(bundle, outcomes.length)) await this.#untilTaken(bundle);
-    return appended;
   }
+
+  async post(order: PostOrder): Promise<Posted> {
+    const { bundle, source, producer, sequence, closes } = order;
+    if (this.#newer !== undefined) return refused("NewerSchema");
+    const admitted = bundle === undefined ? SOME_ROOM : await this.#admit(bundle);
+    if (admitted === undefined) {
+      if (bundle !== undefined) this.#turnAway(bundle);
+      return { ok: false, reason: "refused", refused: { at: 0, outcome: "notEntered" } };
+    }
+    if (closes) while (!this.#entered) await this.#enter();
+    // From here on, nothing can change until it is stored.
+    const now = Date.now();
+    this.#endIfDue(now);
+    if (this.#terms.closed) return this.#postedToClosed(order);
+    const { producers } = this.#store;
+    const verdict = producer && judgeProducer(producers.state(source, producer.id), producer);
+    if (verdict?.type === "duplicate") return this.#posted(true, verdict.state);
+    const wrong = producer && verdict && producerRefusal(verdict, producer);
+    if (wrong !== undefined) return wrong;
+    if (sequence !== undefined && sequence <= (producers.sequence(source) ?? "")) return refused("SequenceConflict");
+    const ids = [...(producer === undefined ? [] : [producer.id]), ...(sequence === undefined ? [] : [NO_ID])];
+    if (ids.some((id) => !producers.hasRoom(source, id, now))) return refused("TooManyProducers");
+    const before = this.#store.last;
+    // In the transaction that stores messages: one that is stored without it would be stored again with a repeat.
+    const note = () => {
+      if (closes) this.#terms.close(producer && { ...producer, source });
+      if (verdict?.type === "accepted") producers.set(source, producer?.id ?? "", verdict.state, now);
+      if (sequence !== undefined) producers.setSequence(source, sequence, now);
+    };
+    // What was refused may be sent again, with the same number; what was stored of it is then known by its ids.
+    const outcomes = bundle === undefined ? [] : this.#append(bundle, false, admitted, note);
+    const [first] = refusalsOf(outcomes);
+    if (first === undefined && !outcomes.includes("stored") && !this.#isWritten(note)) {
+      await this.#appended(outcomes, before);
+      return refused("StorageFull");
+    }
+    const posted = this.#posted(false, verdict?.type === "accepted" ? verdict.state : undefined);
+    if (closes && first === undefined && this.#store.last === before) this.#readers.ring(before);
+    await this.#appended(outcomes, before);
+    return first === undefined ? posted : { ok: false, reason: "refused", refused: first };
+  }
+
+  /** A repeat of what closed the mailbox is no error, and neither is to close it again [PROTOCOL 5.2, 5.2.1]. */
+  #postedToClosed({ bundle, closes, producer, source }: PostOrder): Posted {
+    if (producer !== undefined && this.#terms.isClosing(producer, source)) return this.#posted(true, producer);
+    if (closes && bundle === undefined && producer === undefined) return this.#posted(true, undefined);
+    this.#count("StreamClosed", bundle === undefined ? 0 : contentsOf(bundle.octets).sizes.length);
+    return { ...refused("StreamClosed"), headers: appendedHeaders(this.#readers.tail, true, undefined) };
+  }
+
+  #posted(isDuplicate: boolean, producer: ProducerState | undefined): Posted {
+    return { ok: true, isDuplicate, next: this.#readers.tail, closed: this.#terms.closed, producer };
+  }
+
+  async create(wanted: MailboxTerms): Promise<Created> {
+    if (this.#newer !== undefined) return refused("NewerSchema");
+    this.#endIfDue(Date.now());
+    if (isStorageFull()) return refused("StorageFull");
+    const isNew = !this.#entered;
+    while (!this.#entered) await this.#enter();
+    const now = Date.now();
+    this.#endIfDue(now);
+    if (this.#terms.areSame(wanted)) {
+      this.#readers.note(now);
+      await this.#setAlarm();
+      return { ok: true, isNew, state: this.#readers.state };
+    }
+    if (!this.#terms.areDefault) return refused("StreamDiffers");
+    this.#terms.set(wanted, now);
+    this.#readers.note(now);
+    if (wanted.closed) this.#readers.ring(this.#store.last);
+    await this.#setAlarm();
+    return { ok: true, isNew: true, state: this.#readers.state };
+  }
+
+  async metadata(): Promise<Metadata> {
+    if (this.#newer !== undefined) return refused("NewerSchema");
+    const now = Date.now();
+    this.#endIfDue(now);
+    this.#readers.note(now);
+    await this.#setAlarm();
+    return { ok: true, state: { ...this.#readers.state, lifetime: this.#terms.lifetime } };
+  }
+
+  async remove(): Promise<void> {
+    this.#needReadable();
+    // In one turn with the purge.
+    this.#forgetTerms();
+    await this.purge();
+  }
+
+  #forgetTerms(): void {
+    this.#terms.clear();
+    this.#store.producers.clear();
+  }
+
+  /** Ends a mailbox whose lifetime is over: its messages are dropped, and it is as one that was never set to end. */
+  #endIfDue(now: number): void {
+    if (now < this.#terms.end) return;
+    this.#cut();
+    const expired = this.#store.purge(now);
+    this.#forgetTerms();
+    this.#consumption.prune();
+    this.#tellOfRoom();
+    if (this.#reservations.some) this.#settleSoon();
+    this.#count("Expired", expired);
+    this.#observe();
+  }
+
+  /** A read over HTTP: see `rpc/plain-stream-rpc.ts`. Its elements are envelopes, and nothing is removed. */
+  override async fetch(request: Request): Promise<Response> {
+    if (this.#newer !== undefined) return answer({ ok: false, reason: "NewerSchema" });
+    const now = Date.now();
+    this.#endIfDue(now);
+    this.#readers.note(now);
+    // The alarm ends what the first read has begun.
+    await this.#setAlarm();
+    return this.#readers.answer(unpackHeader<ReadOrder>(request.headers.get(ORDER)));
+  }
+
+  /** A reader is gone. The platform has closed its socket. */
+  override webSocketClose(): void {}
+
+  override webSocketError(): void {}
 
   /**
    * Waits until a quick consumer has nearly caught up, so that what its sender sends does not have to be read back from
@@ -245,25 +427,46 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   /** Touches no table, because there may be none. */
   #turnAway({ octets }: MessageBatch): Refusal[] {
     const { sizes } = contentsOf(octets);
-    this.#untold.DirectoryUnavailable += sizes.length;
+    this.#note("DirectoryUnavailable", sizes.length);
     logReason("warn", "DirectoryUnavailable", { message: `${this.#peer} accepts no messages` });
     return sizes.map((_, at) => ({ at, outcome: "notEntered" }));
   }
 
-  #append(bundle: MessageBatch, reserve: boolean, over: boolean): Outcome[] {
+  /** Writes what a request over HTTP says besides messages. Returns false, and nothing is written, if the disk is full. */
+  #isWritten(note: () => void): boolean {
+    try {
+      this.#store.together(note);
+      return true;
+    } catch (error) {
+      this.#terms.loadTerms();
+      if (!noticeStorageFull(error)) throw error;
+      return false;
+    }
+  }
+
+  /** @param beside what else is written in the transaction that stores the messages; see `Terms` of the store */
+  #append(bundle: MessageBatch, reserve: boolean, { over }: Admitted, beside?: () => void): Outcome[] {
+    const now = Date.now();
+    this.#endIfDue(now);
     const awaited = this.#consumer !== undefined || this.#isRelay;
     const shutOut = (envelope: Envelope) => this.#isShutOut(envelope);
     const terms = { shutOut, awaited, reserve, over };
     if (!isStorageFull()) {
       try {
+        this.#terms.use(now);
         this.#cut();
-        return this.#store.append(bundle, Date.now(), terms);
+        const { octets } = this.#store;
+        const outcomes = this.#store.append(bundle, now, { ...terms, beside });
+        counters.count("messagesReceived", "stored", outcomes.filter((outcome) => outcome === "stored").length);
+        counters.count("bytesReceived", "stored", this.#store.octets - octets);
+        return outcomes;
       } catch (error) {
+        this.#terms.loadTerms();
         // The whole transaction failed, so the sender may be told that its messages were refused.
         if (!noticeStorageFull(error)) throw error;
       }
     }
-    return this.#store.append(bundle, Date.now(), { ...terms, full: true });
+    return this.#store.append(bundle, now, { ...terms, full: true });
   }
 
   /**
@@ -275,18 +478,19 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     if (envelope === undefined || isStorageFull() || this.#isShutOut(envelope)) return true;
     // Everything that one object brings has one source.
     const sender = senderOf(envelope.source);
+    const known = firstSenderIn({ envelopes, octets });
     const now = Date.now();
-    if (this.#isExempt(octets) && !accounts.isSpent(sender, now)) {
+    if (this.#isExempt(octets) && !accounts.isSpent(known, now)) {
       // The account of a sender that sends more than a little is asked now and then whether it is spent.
-      if (this.#store.octets + octets.length > LEAST_PIECE && !accounts.has(sender, now)) return false;
+      if (this.#store.octets + octets.length > LEAST_PIECE && !accounts.has(known, now)) return false;
       this.#reservations.forgetUse(sender);
       return true;
     }
-    const unasked = accounts.isAmple(sender, now) || this.#unasked.has(sender) ? LEAST_PIECE : 0;
+    const unasked = accounts.isAmple(known, now) || this.#unasked.has(sender) ? LEAST_PIECE : 0;
     const covers = this.#reservations.cover(sender, storedLength(envelopes, octets), this.#inUse, unasked);
     // What nobody has taken by then is reserved.
     if (covers && this.#reservations.of(sender) < unasked) {
-      if (!this.#unasked.has(sender)) accounts.storedUnasked(sender, now);
+      if (!this.#unasked.has(sender)) accounts.storedUnasked(known, now);
       this.#unasked.add(sender);
       this.#alarmBy(now + (this.#isNew ? NEW_PAUSE : SETTLE_PAUSE));
     }
@@ -299,9 +503,9 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /** Whether messages without a reservation are accepted all the same, as fast as the consumer takes them. */
-  #drains({ envelopes, octets }: MessageBatch): boolean {
-    if (this.#consumer === undefined || this.#store.octets + octets.length > 2 * UNRESERVED) return false;
-    return !accounts.isSpent(senderOf(envelopes[0]?.source ?? ""), Date.now());
+  #drains(bundle: MessageBatch): boolean {
+    if (this.#consumer === undefined || this.#store.octets + bundle.octets.length > 2 * UNRESERVED) return false;
+    return !accounts.isSpent(firstSenderIn(bundle), Date.now());
   }
 
   /** What waits, for the reservations. */
@@ -313,12 +517,13 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   #reserve(bundle: MessageBatch): Promise<boolean> {
     const { envelopes, octets } = bundle;
     const sender = senderOf(envelopes[0]?.source ?? "");
+    const identity = firstSenderIn(bundle);
     return this.#inTurn(sender, async () => {
       // A call before this one may have reserved enough.
       if (this.#covers(bundle)) return true;
-      if (this.#isExempt(octets) && !accounts.has(sender, Date.now())) {
+      if (this.#isExempt(octets) && !accounts.has(identity, Date.now())) {
         const wanted = this.#reservations.of(sender);
-        await this.#account(sender, { needed: 0, wanted, stored: true });
+        await this.#account(sender, { needed: 0, wanted, stored: true, identity });
         if (this.#covers(bundle)) return true;
       }
       const before = this.#reservations.of(sender);
@@ -326,7 +531,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       const wanted = pieceFor(needed);
       try {
         this.#reservations.ask(sender, wanted);
-        const asked = await this.#account(sender, { needed, wanted, stored: false });
+        const asked = await this.#account(sender, { needed, wanted, stored: false, identity });
         if (asked === undefined) {
           this.#reservations.presume(sender);
           this.#settleSoon();
@@ -354,13 +559,14 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   /** Returns undefined if the account does not answer. */
   async #account(
     sender: string,
-    reservation: Reservation,
+    { identity = sender, ...needs }: Reservation,
   ): Promise<{ readonly value: Reserved | undefined } | undefined> {
     const meter = this.env.METER.getByName(accountName(sender));
+    const reservation = { ...needs, ...(identity !== sender && { identity }) };
     const asked = await within(METER_TIMEOUT, meter.reserve(this.#peer, reservation)).catch(() => undefined);
-    if (asked !== undefined && asked.value === undefined) accounts.refused(sender);
+    if (asked !== undefined && asked.value === undefined) accounts.refused(identity);
     // An outage of the Meter must not become an outage of the edge.
-    else accounts.heard(sender, asked?.value ?? { isAmple: false, isSpent: false }, Date.now());
+    else accounts.heard(identity, asked?.value ?? { isAmple: false, isSpent: false }, Date.now());
     return asked;
   }
 
@@ -389,7 +595,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       const settled = await this.#inTurn(sender, async () => {
         const wanted = pieceFor(this.#store.octetsOf(sender));
         this.#reservations.ask(sender, wanted);
-        const asked = await this.#account(sender, { needed: 0, wanted, stored: true });
+        const identity = isRelay(sender) ? this.#store.mainIdentityOf(sender) : undefined;
+        const asked = await this.#account(sender, { needed: 0, wanted, stored: true, identity });
         if (asked?.value === undefined) return false;
         const { octets } = asked.value;
         this.#reservations.set(sender, octets);
@@ -407,16 +614,20 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#alarmBy(Date.now() + SETTLE_PAUSE);
   }
 
-  /** Whether to suspend the sessions that the messages came on. If so, their object is later told of room. */
-  #suspends(bundle: MessageBatch, outcomes: readonly Outcome[], from: string, overdrawn: boolean): boolean {
+  /**
+   * Returns the senders whose sessions, of those that the messages came on, are to be suspended. Their object is later
+   * told of room.
+   */
+  #suspends(bundle: MessageBatch, outcomes: readonly Outcome[], from: string, overdrawn: boolean): string[] {
     const [envelope] = bundle.envelopes;
+    if (envelope === undefined || isStorageFull()) return [];
+    const some = outcomes.some((outcome) => outcome === "stored" || outcome === "duplicate" || outcome === "quota");
+    if (!some) return [];
     // Everything that one object brings has one source.
-    if (envelope === undefined || isStorageFull()) return false;
     const sender = senderOf(envelope.source);
     if (overdrawn) this.#overdrawn.add(sender);
-    else if (!this.#store.isAtMark(sender)) return false;
-    const some = outcomes.some((outcome) => outcome === "stored" || outcome === "duplicate" || outcome === "quota");
-    return some && this.#waiters.add(from, sender);
+    const senders = overdrawn || this.#store.isAtMark(sender) ? [sender] : this.#store.atMark(bundle);
+    return senders.filter((one) => this.#waiters.add({ name: from, sender: one }));
   }
 
   /**
@@ -442,39 +653,54 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   async #pass(bundle: MessageBatch, count: number): Promise<Outcome> {
-    if (this.#consumer === undefined && this.#link !== undefined) {
-      const reached = await this.env.LINK.getByName(this.#peer)
-        .reach()
-        .catch(() => "ConnectionClosed" as const);
-      if (reached !== "connected") {
-        this.#untold.PeerOffline += count;
-        return reached;
-      }
+    const reached = await this.#reached();
+    if (reached !== "connected") {
+      this.#note("PeerOffline", count);
+      return reached;
     }
     const consumer = this.#consumer;
+    const { length } = bundle.octets;
+    counters.count("messagesReceived", "passed", count);
+    counters.count("bytesReceived", "passed", length);
     const given = consumer === undefined ? "gone" : await this.#hand(consumer, bundle);
     const taken = given ?? { dropped: count };
-    if (typeof taken === "object") this.#untold.SlowPeer += taken.dropped;
+    if (taken === "taken") counters.count("bytesDelivered", "passed", length);
+    const dropped = taken === "taken" ? 0 : taken === "gone" ? count : taken.dropped;
+    counters.count("messagesDelivered", "passed", count - dropped);
+    sendSoon(this.ctx, this.env);
+    if (typeof taken === "object") this.#note("SlowPeer", taken.dropped);
     if (taken === "gone") {
-      this.#untold.PeerOffline += count;
+      this.#note("PeerOffline", count);
       if (consumer !== undefined) this.#vacate(consumer);
     }
     return "stored";
   }
 
-  /** Returns the Tunnel to which a sender may stream. Reads and writes no row. */
+  /** Connects the Link of a relay that nothing consumes for. Returns "connected" if there is nothing to connect. */
+  async #reached(): Promise<Reach> {
+    if (this.#consumer !== undefined || this.#link === undefined) return "connected";
+    return this.env.LINK.getByName(this.#peer)
+      .reach()
+      .catch(() => "ConnectionClosed" as const);
+  }
+
+  /** Returns the consumer to which a sender may stream. A Link is connected first. Reads and writes no row. */
   async attached(source: string, { messages, slow, gone }: Streaming): Promise<Attached> {
-    this.#untold.SlowPeer += slow;
+    this.#note("SlowPeer", slow);
     if (this.#newer !== undefined) return { type: "offline" };
     if (this.#locked || !maySend(this.#senders, source)) {
-      this.#untold[this.#locked ? "LockedOut" : "SenderNotAllowed"] += messages;
+      this.#note(this.#locked ? "LockedOut" : "SenderNotAllowed", messages);
       return { type: "locked" };
     }
     if (gone !== undefined && this.#consumer?.generation === gone) this.#vacate(this.#consumer);
+    const reached = await this.#reached();
+    if (reached !== "connected") {
+      this.#note("PeerOffline", messages);
+      return { type: "unreachable", outcome: reached };
+    }
     const consumer = this.#consumer;
-    // A Link takes no streams: what is for its relay's devices goes through the relay's mailbox.
-    if (consumer === undefined || consumer.tunnel === this.#peer) {
-      this.#untold.PeerOffline += messages;
+    if (consumer === undefined) {
+      this.#note("PeerOffline", messages);
       return { type: "offline" };
     }
     return { type: "attached", ...consumer };
@@ -503,15 +729,22 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return undefined;
   }
 
-  /** Starts attaching a Tunnel. Once the Tunnel has stored the generation, it calls `ready` with it. */
-  async attach(): Promise<{ readonly generation: number }> {
+  /**
+   * Starts attaching a Tunnel. Once the Tunnel has stored the generation, it calls `ready` with it; unless nothing waits and
+   * nobody consumes here.
+   */
+  async attach(tunnel?: string): Promise<{ readonly generation: number; readonly isReady: boolean }> {
     this.#needReadable();
     while (!this.#entered) await this.#enter();
     const generation = Number(this.#store.fact("generation") ?? this.#firstNumber()) + 1;
     this.#store.setFact("generation", String(generation));
+    if (tunnel !== undefined && this.#consumer === undefined && this.#store.messages === 0) {
+      await this.#take({ tunnel, generation });
+      return { generation, isReady: true };
+    }
     // A Tunnel that never calls `ready` leaves nothing else behind.
     if (this.#isEmpty) await this.#setAlarm();
-    return { generation };
+    return { generation, isReady: false };
   }
 
   /** Makes the Tunnel the consumer and fences the previous one. Returns false if a newer Tunnel is the consumer. */
@@ -522,13 +755,19 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#cut();
     const before = this.#consumer;
     if (before !== undefined && before.generation >= generation) return before.generation === generation;
-    this.#setConsumer({ tunnel, generation });
-    this.#setFormer(this.#former.filter((former) => former !== tunnel));
-    if (before !== undefined && before.tunnel !== tunnel) this.ctx.waitUntil(this.#fence(before));
-    this.#watchConsumer();
-    await this.#setAlarm();
-    this.#push();
+    await this.#take({ tunnel, generation });
     return true;
+  }
+
+  async #take(consumer: Consumer): Promise<void> {
+    const before = this.#consumer;
+    this.#setConsumer(consumer);
+    this.#setFormer(this.#former.filter((former) => former !== consumer.tunnel));
+    if (before !== undefined && before.tunnel !== consumer.tunnel) this.ctx.waitUntil(this.#fence(before));
+    this.#watchConsumer();
+    // An unused mailbox would have gone soon; with an idle consumer there is nothing to do for long.
+    await (this.#store.empty && !this.#reservations.some ? this.#resetAlarm() : this.#setAlarm());
+    this.#push();
   }
 
   /** Detaches the consumer when its virtual connection has ended. */
@@ -545,6 +784,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   async acknowledge(generation: number, report: DeliveryReport): Promise<Acknowledged | undefined> {
     if (this.#consumer?.generation !== generation) return undefined;
     const now = Date.now();
+    this.#readers.noteUse(now);
     const dropped = this.#consumption.report(report, now);
     if (report.done !== undefined && this.#patience.acknowledged(generation, now, this.#consumption.isBusy)) {
       this.#keep("held", this.#patience.held);
@@ -561,7 +801,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   async room(source: string): Promise<Room> {
     this.#needReadable();
     this.#cut();
-    if (this.#locked || !maySend(this.#senders, source)) return { type: "locked" };
+    if (this.#locked || this.#terms.closed || !maySend(this.#senders, source)) return { type: "locked" };
     const sender = senderOf(source);
     const { octets, messages } = isStorageFull() ? NOTHING : this.#store.roomFor(sender);
     const reserved = this.#reservations.left(sender, this.#inUse);
@@ -594,6 +834,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     }
     if (this.#reservations.some) this.#settleSoon();
     this.#count("Withdrawn", removed);
+    this.#observe();
     await this.#setAlarm();
     return { removed, read: all };
   }
@@ -611,6 +852,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       locked: this.#locked,
       senders: formatSenderRule(this.#senders),
       dropped: this.#dropped(),
+      kept: this.#store.keptOctets,
       rowsWritten: this.#store.rowsWritten,
       failedDeliveries: this.#failedDeliveries,
     };
@@ -625,6 +867,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#tellOfRoom();
     if (this.#reservations.some) this.#settleSoon();
     this.#count("Purged", purged);
+    this.#observe();
     await this.#setAlarm();
     return purged;
   }
@@ -648,6 +891,31 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     await this.#setAlarm();
   }
 
+  /** Issues a ticket for its owner to read it. The mailbox stays as long as the ticket may be used. */
+  async issueTicket(principal: Principal): Promise<Ticket> {
+    if (this.#newer !== undefined) return { ok: false, reason: "NewerSchema" };
+    if (!this.#entered && !(await this.#mayKeep())) return { ok: false, reason: "InternalError" };
+    if (isStorageFull()) return { ok: false, reason: "StorageFull" };
+    const [ticket, now] = [newTicket(), Date.now()];
+    const tickets = this.#tickets.with({ hash: hashOfTicket(ticket), principal, issued: now }, now);
+    if (tickets === undefined) return { ok: false, reason: "TooManyTickets" };
+    this.#keepTickets(tickets);
+    await this.#setAlarm();
+    return { ok: true, ticket, expires: now + TICKET_TIME };
+  }
+
+  async redeemTicket(ticket: string): Promise<Principal | undefined> {
+    const now = Date.now();
+    const found = this.#tickets.find(hashOfTicket(ticket), now);
+    if (found !== undefined && found.redeemed === undefined) this.#keepTickets(this.#tickets.redeemed(found, now));
+    return found?.principal;
+  }
+
+  #keepTickets(tickets: OwnersTickets): void {
+    this.#keep("tickets", tickets.kept);
+    this.#tickets = tickets;
+  }
+
   /** @throws NewerSchemaError */
   #needReadable(): void {
     if (this.#newer !== undefined) throw this.#newer;
@@ -658,9 +926,11 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#isNew = false;
     // For the release that can read it.
     if (this.#newer !== undefined) return this.ctx.storage.setAlarm(Date.now() + CONSUMER_CHECK);
+    this.#endIfDue(Date.now());
     this.#cut();
     this.#countVolatile();
     this.#count("Expired", this.#store.expire(Date.now()));
+    this.#observe();
     this.#consumption.prune();
     this.#tellOfRoom();
     this.#consumption.offerLater(Date.now());
@@ -685,7 +955,14 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   get #isEmpty(): boolean {
     const used =
       this.#consumer !== undefined || this.#former.length > 0 || this.#waiters.size > 0 || this.#reservations.some;
-    return !used && !this.#locked && formatSenderRule(this.#senders) === EVERYONE_TEXT && this.#store.empty;
+    if (this.#tickets.end(Date.now()) !== undefined) return false;
+    return (
+      !used &&
+      !this.#locked &&
+      this.#terms.areDefault &&
+      formatSenderRule(this.#senders) === EVERYONE_TEXT &&
+      this.#store.empty
+    );
   }
 
   /** Deletes everything, and unregisters. */
@@ -697,8 +974,10 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     // No other event runs in this object until everything is deleted.
     const deleted = this.ctx.storage.deleteAll();
     this.#store.deleted();
+    this.#tickets = new OwnersTickets();
     this.#entered = false;
     this.#consumption = new Consumption(this.#store);
+    this.#terms.forget();
     await deleted;
     this.#leaving = within(ENTER_TIMEOUT, this.#directory.leave(this.#peer, stamp)).catch(logError);
     // If the call fails, the directory lists a mailbox that does not exist, which is harmless.
@@ -728,12 +1007,14 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 
   /** Whether the lock or the sender rule keeps a sender out. */
   #isShutOut({ source }: Envelope): boolean {
-    return this.#locked || !maySend(this.#senders, source);
+    // The owner has made its inboxes, whatever the rule says of other senders.
+    const isOwnInbox = isInboxURL(source) && inboxIn(source)?.peer === this.#peer;
+    return this.#locked || this.#terms.closed || !(isOwnInbox || maySend(this.#senders, source));
   }
 
   #countRefused(outcomes: readonly Outcome[]): void {
     const refused = outcomes.filter((outcome) => outcome === "locked").length;
-    this.#count(this.#locked ? "LockedOut" : "SenderNotAllowed", refused);
+    this.#count(this.#locked ? "LockedOut" : this.#terms.closed ? "StreamClosed" : "SenderNotAllowed", refused);
   }
 
   /** Registers in the directory. Nothing may be stored before that. */
@@ -807,7 +1088,9 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
           const all = benched ? [tunnel, ...former] : [...former, tunnel];
           this.#setFormer(all.slice(-FORMER_CONSUMERS));
           this.#watchConsumer();
-          await this.#setAlarm();
+          // Its successor may have left before this answer came, and found nobody to recall.
+          if (this.#consumer === undefined) await this.#recall();
+          else await this.#setAlarm();
         }
         return;
       } catch {
@@ -824,7 +1107,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#countVolatile();
     // Its messages were stored without asking.
     if (this.#store.messages > 0) this.#settleSoon();
-    // Whoever was suspended because it drains learns from now on why there is no room.
+    // A sender that was suspended because it drains learns from now on why there is no room.
     this.#overdrawn.clear();
     this.#tellOfRoom();
     if (this.#former.length > 0) this.ctx.waitUntil(this.#recall());
@@ -911,7 +1194,10 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       if (slices.length === 0) return;
       this.#taken.notifyAll();
       const deliveries = slices.map(({ first, bundle }) => ({ first, bundle }));
-      const taken = await this.#deliver(consumer, deliveries);
+      const delivered = this.#deliver(consumer, deliveries);
+      // The call has copied them.
+      for (const { bundle, given } of slices) if (given) release(bundle.octets);
+      const taken = await delivered;
       if (taken === "gone") {
         this.#vacate(consumer);
         return;
@@ -935,20 +1221,22 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   /** Removes settled messages from the log. */
   #cut(): void {
     this.#consumption.cut();
+    this.#observe();
     this.#taken.notifyAll();
     if (this.#store.messages === 0 && this.#reservations.some) this.#settleSoon();
+    if (this.#store.keptOctets > 0) this.ctx.waitUntil(this.#setAlarm());
     this.#tellOfRoom();
   }
 
   /** Notifies waiting connections whose sender has room again. */
   #tellOfRoom(): void {
     if (this.#waiters.size === 0 || this.#telling) return;
-    const names = this.#takeWaiters();
-    if (names.length === 0) return;
+    const waiters = this.#takeWaiters();
+    if (waiters.length === 0) return;
     // In the same write as the removal: if the object is evicted before they know, the alarm notifies them.
     this.#alarmBy(Date.now() + ROOM_RETRY);
     this.#telling = true;
-    const told = this.#tellAll(names).finally(() => {
+    const told = this.#tellAll(waiters).finally(() => {
       this.#telling = false;
       // Schedules the retry of failed notifications.
       return this.#setAlarm();
@@ -956,7 +1244,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.ctx.waitUntil(told);
   }
 
-  #takeWaiters(): string[] {
+  #takeWaiters(): Waits[] {
     return this.#waiters.take((sender) => this.#mayGoOn(sender), Date.now());
   }
 
@@ -966,20 +1254,21 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return this.#store.mayGoOn(sender);
   }
 
-  async #tellAll(first: readonly string[]): Promise<void> {
-    for (let names = first; names.length > 0; names = this.#takeWaiters()) {
-      await Promise.all(names.map((name) => this.#tellWriter(name)));
+  async #tellAll(first: readonly Waits[]): Promise<void> {
+    for (let waiters = first; waiters.length > 0; waiters = this.#takeWaiters()) {
+      await Promise.all(waiters.map((waiter) => this.#tellWriter(waiter)));
     }
   }
 
-  async #tellWriter(name: string): Promise<void> {
+  async #tellWriter(waiter: Waits): Promise<void> {
+    const { name, sender } = waiter;
     try {
       // This also calls connections that have ended; they have no suspended session.
-      await this.#roomCalls.keep(this.#writer(name).room(this.#peer, this.#store.last));
-      this.#waiters.told(name);
+      await this.#roomCalls.keep(this.#writer(name).room(this.#peer, this.#store.last, sender));
+      this.#waiters.told(waiter);
     } catch (error) {
       logError(error);
-      this.#waiters.failed(name, Date.now());
+      this.#waiters.failed(waiter, Date.now());
     }
   }
 
@@ -1049,7 +1338,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     const unused = this.#consumer === undefined && this.#store.messages === 0;
     const least = unused ? this.#leastUse() : Number.POSITIVE_INFINITY;
     const room = this.#telling ? Date.now() + ROOM_RETRY : this.#waiters.retryAt;
-    return Math.min(watch, least, room, this.#consumption.laterAt ?? Number.POSITIVE_INFINITY);
+    const later = this.#consumption.laterAt ?? Number.POSITIVE_INFINITY;
+    return Math.min(watch, least, room, later, this.#store.keptExpiry, this.#terms.end);
   }
 
   /** Sets the alarm to `at` or earlier. What it was set for before happens a little later at worst. */
@@ -1073,7 +1363,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   /** When to look at a mailbox without messages and ids. */
   #leastUse(): number {
     if (this.#isEmpty) return this.#entered ? Date.now() + EMPTY_TIME : Number.POSITIVE_INFINITY;
-    return this.#consumer === undefined ? Number.POSITIVE_INFINITY : Date.now() + CONSUMER_CHECK;
+    const ticketsEnd = this.#tickets.end(Date.now()) ?? Number.POSITIVE_INFINITY;
+    return Math.min(ticketsEnd, this.#consumer === undefined ? ticketsEnd : Date.now() + CONSUMER_CHECK);
   }
 
   /** Stores pending drop counts. Called when there is a write anyway. */
@@ -1092,9 +1383,29 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 
   #count(drop: Drop, number: number): void {
     if (number === 0) return;
-    this.#untold[drop] += number;
+    this.#note(drop, number);
     // On a full disk, the remaining room is for what empties the mailbox.
     if (!isStorageFull()) this.#countVolatile();
+  }
+
+  /** Counts drops without writing anything. */
+  #note(drop: Drop, number: number): void {
+    this.#untold[drop] += number;
+    counters.count("messagesDropped", drop, number);
+    sendSoon(this.ctx, this.env);
+  }
+
+  /** Reports what waits, for the metrics. Call after each change. */
+  #observe(): void {
+    const { messages, octets, position } = this.#store;
+    // Reads no row while a consumer keeps up: what waits has come since the mailbox was seen empty.
+    const { oldest: seen, position: before } = this.#observed;
+    let oldest = seen ?? Date.now();
+    if (messages > 0 && seen !== null && position !== before) oldest = this.#store.waiting().oldest ?? oldest;
+    this.#observed = { oldest: messages === 0 ? null : oldest, position };
+    const waits = { count: messages, octets, oldest: this.#observed.oldest };
+    objectStates.observe("mailbox", this.#peer, { ...ABSENT, ...waits });
+    sendSoon(this.ctx, this.env);
   }
 
   #kept<T>(name: string): T | undefined {
@@ -1108,6 +1419,14 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 }
 
 const NOTHING = { octets: 0, messages: 0 };
+
+/** Whether messages exceed what their sender's account has room for, and whether a consumer drains them all the same. */
+interface Admitted {
+  readonly over: boolean;
+  readonly drains: boolean;
+}
+
+const SOME_ROOM: Admitted = { over: false, drains: false };
 
 /** Stands in for the tables of a mailbox that cannot be read. Nothing is written to it. */
 const NO_ROWS: Sql = { exec: () => ({ toArray: () => [], rowsWritten: 0 }) };
@@ -1123,7 +1442,7 @@ function tellNewer(peer: string, { message }: Error): void {
 
 /** Whether messages are so long that their bodies have rows of their own. */
 function isLong({ octets }: MessageBatch, messages: number): boolean {
-  return octets.length > messages * BODY_ROW_OCTETS;
+  return octets.length > messages * LONG_BODY_OCTETS;
 }
 
 /** Refuses all messages of a batch for a mailbox of a newer release. */
@@ -1144,4 +1463,9 @@ const NUMBERS_A_MILLISECOND = 1024;
 /** Returns the outcomes that the sender must learn of. */
 function refusalsOf(outcomes: readonly Outcome[]): Refusal[] {
   return outcomes.flatMap((outcome, at) => (outcome === "stored" || outcome === "duplicate" ? [] : [{ at, outcome }]));
+}
+
+/** The sender of the first message of a batch: for a relay's account it stands for all of them. */
+function firstSenderIn(bundle: MessageBatch): string {
+  return senderAt(bundle, 0);
 }

@@ -13,7 +13,7 @@
  *
  * @module
  */
-import { LARGE_PIECE, LEAST_PIECE } from "./limits.ts";
+import { pieceFor } from "../admission/sender-account.ts";
 import type { Facts } from "./room-waiters.ts";
 
 const PREFIX = "reserved ";
@@ -139,10 +139,3 @@ export class Reservations {
 
 /** Senders whose bound is cached. */
 const CACHED_SENDERS = 1000;
-
-/** What to reserve for this many bytes. */
-export function pieceFor(octets: number): number {
-  if (octets <= 0) return 0;
-  if (octets > LARGE_PIECE) return Math.ceil(octets / LARGE_PIECE) * LARGE_PIECE;
-  return Math.max(LEAST_PIECE, 2 ** Math.ceil(Math.log2(octets)));
-}

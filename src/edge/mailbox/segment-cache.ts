@@ -12,6 +12,8 @@ import { MemoryPool, type MemoryShare } from "./memory-pool.ts";
 /** A row of the log: messages numbered one by one from `first`. */
 export interface Segment extends Contents {
   readonly first: number;
+  /** When its messages arrived, in milliseconds since 1970. */
+  readonly at: number;
   readonly bundle: MessageBatch;
   /** Bytes of its envelopes as stored. */
   readonly shares: readonly number[];

@@ -34,6 +34,14 @@ export async function resolveName(name: string, resolver: string): Promise<Resol
   return { type: "refused", reason: "DNSLookupFailed", detail: `The relay's name was not resolved: ${why}.` };
 }
 
+/** Whether a resolver answers: that there is no such name as well [RFC 6761 6.4]. @param resolver empty: the default */
+export async function isResolving(resolver = ""): Promise<boolean> {
+  const answer = await ask("grooveway.invalid", "A", resolver || DEFAULT_RESOLVER);
+  return typeof answer !== "string" || answer === NO_SUCH_NAME;
+}
+
+const NO_SUCH_NAME = "there is no such name";
+
 /** Returns the addresses of one family, or why there are none. */
 async function ask(name: string, type: keyof typeof TYPES, resolver: string): Promise<string[] | string> {
   const url = new URL(resolver);
@@ -70,7 +78,7 @@ async function read(response: Response, type: number): Promise<string[] | string
     return "the resolver's answer is not JSON";
   }
   const { Status, Answer = [] } = (document ?? {}) as { readonly Status?: unknown; readonly Answer?: unknown };
-  if (Status === 3) return "there is no such name";
+  if (Status === 3) return NO_SUCH_NAME;
   if (Status !== 0) return "the resolver reported a failure";
   if (!Array.isArray(Answer)) return "the resolver's answer is not a DNS answer";
   const addresses: string[] = [];

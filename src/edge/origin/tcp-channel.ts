@@ -25,11 +25,23 @@ export async function dial(
   patience: number = DIAL_TIMEOUT,
   secure = false,
 ): Promise<ByteChannel | undefined> {
+  const socket = await connectWithin(relay, patience, secure);
+  return socket && originOf(socket, readSize);
+}
+
+/**
+ * Connects a socket whose two directions end by themselves, unless it uses TLS.
+ *
+ * @param patience time for the connection in milliseconds
+ * @returns undefined if the other end refuses, is unreachable, or does not answer in time
+ */
+export async function connectWithin(
+  { hostname, port }: RelayEndpoint,
+  patience: number,
+  secure = false,
+): Promise<Socket | undefined> {
   // The relay's half-close must not cut off bytes of the device that are still in flight to it. TLS has no half-close.
-  const socket = connect(
-    { hostname: relay.hostname, port: relay.port },
-    { secureTransport: secure ? "on" : "off", allowHalfOpen: !secure },
-  );
+  const socket = connect({ hostname, port }, { secureTransport: secure ? "on" : "off", allowHalfOpen: !secure });
   socket.closed.catch(() => undefined);
   try {
     if ((await within(patience, socket.opened)) === undefined) {
@@ -39,7 +51,7 @@ export async function dial(
   } catch {
     return undefined;
   }
-  return originOf(socket, readSize);
+  return socket;
 }
 
 function originOf(socket: Socket, readSize: number): ByteChannel {

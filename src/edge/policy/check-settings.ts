@@ -13,6 +13,7 @@ import { FINDINGS, type FindingCode } from "../reasons.ts";
 import { readAcknowledgeTime } from "./acknowledge-time.ts";
 import { type Dev, parseDev, readDev } from "./dev-setting.ts";
 import { classify, readAddress } from "./ip-address.ts";
+import { readKeepTime } from "./keep-time.ts";
 import { judgeLink, linkTerms, parseLinks, readLinks } from "./link-settings.ts";
 import { readWays } from "./link-ways.ts";
 import { readPrefix } from "./prefix-setting.ts";
@@ -20,6 +21,7 @@ import { readQuota } from "./quota-setting.ts";
 import { readRate } from "./rate-setting.ts";
 import { readRelays } from "./relay-allow-list.ts";
 import type { GivenSettings } from "./settings.ts";
+import { readStreamOrigins, readStreamResume } from "./stream-origins.ts";
 import { readProxies } from "./trusted-proxies.ts";
 
 /** One problem of the settings. */
@@ -54,7 +56,10 @@ export function insecurities(settings: GivenSettings): Finding[] {
     ...found("MalformedProxies", readProxies(settings.TRUSTED_PROXIES ?? "")),
     ...found("MalformedPrefix", readPrefix(settings.PREFIX ?? "")),
     ...found("MalformedAcknowledgeTime", readAcknowledgeTime(settings.ACKNOWLEDGE_TIME ?? "")),
+    ...found("MalformedKeepTime", readKeepTime(settings.KEEP_TIME ?? "")),
     ...found("MalformedAuthOrigin", readAuthOrigin(settings.AUTH_ORIGIN)),
+    ...found("MalformedStreamOrigins", readStreamOrigins(settings.STREAM_ORIGINS ?? "")),
+    ...found("MalformedStreamResume", readStreamResume(settings.STREAM_RESUME ?? "")),
     ...found("MalformedRevoked", readRevoked(settings.REVOKED)),
   ];
 }

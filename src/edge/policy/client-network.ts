@@ -26,15 +26,37 @@ export function sourceOf(request: Request, proxies = ""): string {
   const { headers } = request;
   const peer = peerOf(request);
   if (peer === undefined) return networkOf(headers.get("CF-Connecting-IP") ?? "");
-  if (last?.text !== proxies) {
-    const read = readProxies(proxies);
-    last = { text: proxies, networks: read.ok ? read.value : [] };
-  }
-  const { networks } = last;
+  const networks = networksOf(proxies);
   if (!isTrusted(peer, networks)) return networkOf(peer);
   const [one, ...others] = listsOf(headers).map((hops) => clientIn(hops, networks));
   if (one === undefined || others.some((other) => other !== one)) return networkOf(peer);
   return one;
+}
+
+/**
+ * The origin at which a browser that follows the rules sees this edge, such as https://edge.example.com. A trusted proxy
+ * says in X-Forwarded-Proto and X-Forwarded-Host what it was asked for; from others these headers are ignored.
+ *
+ * @param proxies the setting TRUSTED_PROXIES
+ * @returns a URL without a path; undefined if the proxy says what is none
+ */
+export function browserOrigin(request: Request, proxies = ""): URL | undefined {
+  const { protocol, host } = new URL(request.url);
+  const peer = peerOf(request);
+  const isProxied = peer !== undefined && isTrusted(peer, networksOf(proxies));
+  // The last value is that of the nearest proxy.
+  const said = (name: string) => (isProxied ? request.headers.get(name)?.split(",").at(-1)?.trim() : undefined);
+  const scheme = said("X-Forwarded-Proto") ?? protocol.slice(0, -1);
+  const text = `${scheme}://${said("X-Forwarded-Host") ?? host}`;
+  return /^https?$/.test(scheme) && URL.canParse(text) ? new URL(new URL(text).origin) : undefined;
+}
+
+function networksOf(proxies: string): readonly Network[] {
+  if (last?.text !== proxies) {
+    const read = readProxies(proxies);
+    last = { text: proxies, networks: read.ok ? read.value : [] };
+  }
+  return last.networks;
 }
 
 /** The peer's address, which workerd provides and Cloudflare does not. */

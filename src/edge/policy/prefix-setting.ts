@@ -37,10 +37,10 @@ export function pathUnder(prefix: string, path: string): string | undefined {
 
 /** Paths of the edge's root, found at the end of a longer path. */
 const MISPLACED =
-  /^(\/.+?)\/(?:\d{1,4}\.\d{1,4}\/[^/]+\/[^/,]+,ConnType=[^/]*|(?:admin\/)?mailboxes(?:\/.*)?|health)$/i;
+  /^(\/.+?)\/(?:\d{1,4}\.\d{1,4}\/[^/]+\/[^/,]+,ConnType=[^/]*|(?:admin\/)?mailboxes(?:\/.*)?|health|ready|metrics)$/i;
 
 /** The edge's own paths. What follows them is never a path under a prefix. */
-const OWN = /^\/(?:admin|mailboxes|health|local)(?:\/|$)/i;
+const OWN = /^\/(?:admin|mailboxes|tickets|send|health|ready|metrics|local)(?:\/|$)/i;
 
 /** Guesses the prefix that the client of this request uses; undefined if the path does not look like one of an edge. */
 export function seemingPrefix(method: string, path: string): string | undefined {
@@ -53,8 +53,8 @@ export function seemingPrefix(method: string, path: string): string | undefined 
 /** Corrects a mailbox path whose address has a plain slash instead of %2F. Undefined for every other path. */
 export function withWholeAddress(path: string): string | undefined {
   const [, head, identity, device, tail = ""] =
-    /^((?:\/admin)?\/mailboxes)\/([^/]+)\/([^/]+)(\/(?:rule|lock))?\/?$/.exec(path) ?? [];
-  // With nothing after it, this is the rule or lock of an identity's mailbox.
-  if (head === undefined || (tail === "" && /^(?:rule|lock)$/.test(device ?? ""))) return undefined;
+    /^((?:\/admin)?\/mailboxes)\/([^/]+)\/([^/]+)(\/(?:rule|lock|room|messages))?\/?$/.exec(path) ?? [];
+  // With nothing after it, this is the rule, say, of an identity's mailbox.
+  if (head === undefined || (tail === "" && /^(?:rule|lock|room|messages)$/.test(device ?? ""))) return undefined;
   return `${head}/${identity}%2F${device}${tail}`;
 }

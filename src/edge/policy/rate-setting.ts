@@ -12,12 +12,14 @@ export interface Rate {
   readonly connections: number;
   /** New virtual connections a minute. */
   readonly connects: number;
-  /** Bytes that its devices send a second. */
+  /** Bytes that its devices send a second, and that destinations send to them. */
   readonly octets: number;
   /** Messages that its devices send a second. A message to several recipients counts once for each. */
   readonly messages: number;
   /** Recipients of one session. */
   readonly recipients: number;
+  /** TCP connections at a time that the edge holds to destinations. */
+  readonly streams: number;
 }
 
 /**

@@ -14,7 +14,15 @@
 import { type Glob, matchesGlob } from "../../lib/glob.ts";
 import type { Result } from "../../lib/result.ts";
 import { entriesOf, quoted } from "../../lib/setting.ts";
-import { type Address, formatAddress, type Named, parseAddress, parseRelayName, parseURL } from "../../sstp/index.ts";
+import {
+  type Address,
+  formatAddress,
+  type Named,
+  parseAddress,
+  parseRelayName,
+  parseURL,
+  withoutInstance,
+} from "../../sstp/index.ts";
 import { SENDER_PATTERNS } from "./limits.ts";
 
 /** Admitted senders: one device, every device of an identity if `device` is absent, or an origin relay. */
@@ -96,7 +104,8 @@ export function maySend(rule: SenderRule, source: string): boolean {
 function names(pattern: SenderPattern, sender: Named): boolean {
   if ("relay" in pattern) return sender.kind === "relay" && sender.relay === pattern.relay;
   if (sender.kind !== "device" || !matchesGlob(pattern.identity, sender.identity)) return false;
-  return pattern.device === undefined || matchesGlob(pattern.device, sender.device);
+  if (pattern.device === undefined) return true;
+  return matchesGlob(pattern.device, sender.device) || matchesGlob(pattern.device, withoutInstance(sender.device));
 }
 
 function readPattern(text: string): Result<SenderPattern, string> {

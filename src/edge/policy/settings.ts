@@ -37,10 +37,16 @@ export interface Settings extends AuthSettings {
   readonly TRUSTED_PROXIES?: string;
   /** Seconds for which a device may keep messages of its identity unacknowledged while another waits. Empty: 120. */
   readonly ACKNOWLEDGE_TIME?: string;
+  /** Seconds for which a mailbox that is read over HTTP keeps messages after they were acknowledged. Empty: 86400. */
+  readonly KEEP_TIME?: string;
   /** The path of the edge, if the reverse proxy does not remove it. Empty: the root. */
   readonly PREFIX?: string;
   /** What is permitted for development: see policy/dev-setting.ts. Empty in production. */
   readonly DEV?: string;
+  /** TCP destinations that the edge dials for devices; see `readStreamOrigins`. Empty: none. */
+  readonly STREAM_ORIGINS?: string;
+  /** Seconds for which such a connection outlives that of its device. Empty: 600. */
+  readonly STREAM_RESUME?: string;
   /** Token that opens /admin. Empty: there is no /admin. */
   readonly ADMIN_TOKEN?: string;
   /** `origin`: a virtual connection that is passed through needs no token, since the origin relay asks for its own. */
@@ -62,20 +68,23 @@ interface SettingRule {
 export const SETTINGS = {
   RELAY_NAME: { option: "name" },
   KEYS: { option: "keys", secret: true },
-  JWKS_URL: {},
+  JWKS_URL: { option: "jwks-url" },
   REVOKED: { option: "revoked" },
-  REVOKED_URL: {},
+  REVOKED_URL: { option: "revoked-url" },
   AUTH_ORIGIN: { option: "auth-origin" },
   ADMIN_TOKEN: { option: "admin-token", secret: true },
   ORIGIN_RELAYS: { option: "relay-allow" },
-  RESOLVER: {},
+  RESOLVER: { option: "resolver" },
   LINKS: { option: "link" },
   LINK_WAYS: { option: "link-ways" },
   LINK_SECRETS: { option: "link-secret", secret: true },
   LINK_PLAIN: { option: "link-plain" },
+  STREAM_ORIGINS: { option: "stream-allow" },
+  STREAM_RESUME: { option: "stream-resume" },
   RATE: { option: "rate" },
   QUOTA: { option: "quota" },
   ACKNOWLEDGE_TIME: { option: "acknowledge-time" },
+  KEEP_TIME: { option: "keep-time" },
   TRUSTED_PROXIES: { option: "trusted-proxy" },
   PREFIX: { option: "prefix" },
   DEV: { option: "dev" },

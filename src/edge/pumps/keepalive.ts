@@ -8,12 +8,11 @@
  *
  * @module
  */
-import { type KeepAliveTarget, requestNumber } from "../../encapsulation/index.ts";
+import { heldFor, type KeepAliveTarget, requestNumber } from "../../encapsulation/index.ts";
 import { answerHeaders, problem } from "../problem.ts";
 import { isReason, type Reason } from "../reasons.ts";
 import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
-import { doorbell } from "./doorbell-client.ts";
-import { HOLD_TIME } from "./limits.ts";
+import { tunnelBell } from "./bell.ts";
 import { type AdmittedRequest, goneOf } from "./tunnel-client.ts";
 
 export async function keepAliveGet({ target, tunnel, request }: AdmittedRequest<KeepAliveTarget>): Promise<Response> {
@@ -24,28 +23,23 @@ export async function keepAliveGet({ target, tunnel, request }: AdmittedRequest<
     if (request.signal.aborted && !counted) await tunnel.end("DeviceGone", target);
     return answer;
   }
-  const bell = doorbell(answer.webSocket);
-  const gone = () => bell.close(BELL_CLOSE.deviceGone);
-  request.signal.addEventListener("abort", gone);
-  if (request.signal.aborted) gone();
-  const hold = target.hold === undefined ? HOLD_TIME : Math.min(target.hold * 1000, HOLD_TIME);
-  const held = setTimeout(() => bell.say("release"), hold);
-  try {
-    const ring = await bell.next();
-    if (ring.kind === "octets") {
-      bell.close(BELL_CLOSE.done);
-      // The data of this ring is lost with its GET, so the virtual connection cannot go on.
-      if (request.signal.aborted && !counted) await tunnel.end("DeviceGone", target);
-      return new Response(ring.octets, { headers: answerHeaders() });
-    }
-    if (ring.kind === "closed" && ring.code === BELL_CLOSE.done) {
-      return new Response(new Uint8Array(0), { headers: answerHeaders() });
-    }
-    return problem(ring.kind === "closed" && isReason(ring.reason) ? ring.reason : "ConnectionLost");
-  } finally {
-    clearTimeout(held);
-    request.signal.removeEventListener("abort", gone);
+  const bell = tunnelBell(answer.webSocket, request.signal);
+  const hold = heldFor(target.hold) * 1000;
+  let heard = await bell.next(hold);
+  if (heard.type === "late") {
+    bell.say("release");
+    heard = await bell.next();
   }
+  if (heard.type === "ring" && heard.ring.kind === "octets") {
+    bell.close(BELL_CLOSE.done);
+    // The data of this ring is lost with its GET, so the virtual connection cannot go on.
+    if (request.signal.aborted && !counted) await tunnel.end("DeviceGone", target);
+    return new Response(heard.ring.octets, { headers: answerHeaders() });
+  }
+  if (heard.type === "closed" && heard.code === BELL_CLOSE.done) {
+    return new Response(new Uint8Array(0), { headers: answerHeaders() });
+  }
+  return problem(heard.type === "closed" && isReason(heard.reason) ? heard.reason : "ConnectionLost");
 }
 
 /** Handles a POST over 32768 bytes of a device that has agreed on longer bodies with its Tunnel. */

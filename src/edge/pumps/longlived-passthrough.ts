@@ -30,10 +30,10 @@ export async function pumpDown(get: AnsweredGet, device: WritableStream<Uint8Arr
     await writer.write(echo);
     for (;;) {
       bell.say("arm");
-      const ring = await bell.next();
-      if (ring.kind === "closed") return;
-      if (ring.kind === "pull") break;
-      await writer.write(ring.octets);
+      const heard = await bell.next();
+      if (heard.type !== "ring") return;
+      if (heard.ring.kind === "pull") break;
+      await writer.write(heard.ring.octets);
     }
     over.removeEventListener("abort", end);
     writer.releaseLock();

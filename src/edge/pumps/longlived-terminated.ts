@@ -10,12 +10,11 @@
 
 import { ECHO_STRING, REASON_HEADER } from "../../encapsulation/index.ts";
 import type { ByteReader } from "../../lib/runtime/byte-reader.ts";
-import { within } from "../../lib/runtime/timeout.ts";
+import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import { CommandWalker, encode, VERSION_1_6 } from "../../sstp/index.ts";
 import { isReason, type Reason } from "../reasons.ts";
 import { BELL_CLOSE, BULK_IDLE } from "../rpc/doorbell-protocol.ts";
 import { OK, refused, type Verdict } from "../rpc/tunnel-rpc.ts";
-import type { Ring } from "./doorbell-client.ts";
 import { BODY_TIMEOUT, BULK_OCTETS, NOOP_INTERVAL } from "./limits.ts";
 import type { AnsweredGet, TunnelStub } from "./tunnel-client.ts";
 
@@ -32,19 +31,16 @@ export async function driveDown(get: AnsweredGet, body: WritableStream<Uint8Arra
   try {
     await device.write(echo);
     let said = 0;
-    let ring: Promise<Ring> | undefined;
     bell.say("arm");
     for (;;) {
-      ring ??= bell.next();
-      const rung = await within(NOOP_INTERVAL, ring);
-      if (rung === undefined) {
+      const heard = await bell.next(NOOP_INTERVAL);
+      if (heard.type === "late") {
         await device.write(NOOP);
         said += NOOP.length;
         continue;
       }
-      ring = undefined;
-      if (rung.value.kind === "closed") return;
-      if (rung.value.kind === "octets") await device.write(rung.value.octets);
+      if (heard.type !== "ring") return;
+      if (heard.ring.kind === "octets") await device.write(heard.ring.octets);
       else {
         device.releaseLock();
         await pipeStream(get, body);
@@ -98,7 +94,8 @@ async function pushStream(
   const answered = tunnel.pushStream(readable);
   const writer = writable.getWriter();
   try {
-    for (let octets: Uint8Array | "end" | "late" = first; typeof octets !== "string"; octets = await read(BULK_IDLE)) {
+    const idle = new DeadlinePool(BULK_IDLE);
+    for (let octets: Uint8Array | "end" | "late" = first; typeof octets !== "string"; octets = await read(idle)) {
       if (octets !== first) walker.push(octets);
       await writer.write(octets);
     }

@@ -13,8 +13,7 @@ import { sleep } from "../../lib/runtime/timeout.ts";
 import type { Route } from "../origin/relay-access.ts";
 import { answerHeaders, problem } from "../problem.ts";
 import { isReason, type Reason } from "../reasons.ts";
-import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
-import { type Doorbell, doorbell } from "./doorbell-client.ts";
+import { type Bell, tunnelBell } from "./bell.ts";
 import { BODY_TIMEOUT, FAREWELL, LINGER } from "./limits.ts";
 import { pumpDown, pumpUp } from "./longlived-passthrough.ts";
 import { driveDown, driveUp } from "./longlived-terminated.ts";
@@ -24,19 +23,17 @@ export async function longLivedGet(admitted: AdmittedRequest<LongLivedTarget>): 
   const { target, route, tunnel, request, context } = admitted;
   const answer = await tunnel.get(target);
   if (answer.webSocket === null) return answer;
-  const bell = doorbell(answer.webSocket);
-  const gone = goneOf(request);
-  void gone.then(() => bell.close(BELL_CLOSE.deviceGone));
+  const bell = tunnelBell(answer.webSocket, request.signal);
   // The answer waits for the end of the handshake: the first ring is the echo string.
   const first = await bell.next();
-  if (first.kind !== "octets") {
-    return problem(first.kind === "closed" && isReason(first.reason) ? first.reason : "ConnectionLost");
+  if (first.type !== "ring" || first.ring.kind !== "octets") {
+    return problem(first.type === "closed" && isReason(first.reason) ? first.reason : "ConnectionLost");
   }
   const { readable, writable } = new FixedLengthStream(target.contentLength);
   const over = new AbortController();
-  const get = { target, tunnel, bell, echo: first.octets, over: over.signal };
+  const get = { target, tunnel, bell, echo: first.ring.octets, over: over.signal };
   context.waitUntil(route === "mailbox" ? driveDown(get, writable) : pumpDown(get, writable));
-  context.waitUntil(endWith(bell, over, route, gone));
+  context.waitUntil(endWith(bell, over, route, goneOf(request)));
   return new Response(readable, { headers: answerHeaders() });
 }
 
@@ -65,8 +62,13 @@ export async function longLivedPost(admitted: AdmittedRequest<LongLivedTarget>):
 }
 
 /** Ends the GET when the bell closes, even while a slow device blocks it. */
-async function endWith(bell: Doorbell, over: AbortController, route: Route, gone: Promise<unknown>): Promise<void> {
-  const reason = await bell.closed;
+async function endWith(
+  { closed }: Pick<Bell<unknown>, "closed">,
+  over: AbortController,
+  route: Route,
+  gone: Promise<unknown>,
+): Promise<void> {
+  const reason = await closed;
   // Only the POST's answer can carry these reasons, so it goes first.
   if (Object.hasOwn(TOKEN_PROBLEMS, reason)) await sleep(LINGER);
   else await linger(reason, route, gone);
@@ -89,6 +91,6 @@ async function linger(reason: string, route: Route, gone: Promise<unknown>): Pro
 async function overOf(tunnel: TunnelStub): Promise<Reason> {
   const { webSocket } = await tunnel.watch();
   if (webSocket === null) return "ConnectionLost";
-  const reason = await doorbell(webSocket).closed;
+  const reason = await tunnelBell(webSocket).closed;
   return isReason(reason) ? reason : "ConnectionLost";
 }

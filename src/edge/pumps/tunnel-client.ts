@@ -4,6 +4,7 @@
  * @module
  */
 
+import { hasToken } from "../../auth/principal.ts";
 import {
   type KeepAliveTarget,
   type LongLivedTarget,
@@ -11,7 +12,7 @@ import {
   REASON_HEADER,
   type Target,
 } from "../../encapsulation/index.ts";
-import { gate } from "../admission/source-gate.ts";
+import { gate, tokenSource } from "../admission/source-gate.ts";
 import type { Route } from "../origin/relay-access.ts";
 import { problem } from "../problem.ts";
 import { isReason, type Reason } from "../reasons.ts";
@@ -25,7 +26,7 @@ import {
   targetHeader,
   type Verdict,
 } from "../rpc/tunnel-rpc.ts";
-import type { Doorbell } from "./doorbell-client.ts";
+import type { Bell, TunnelRing } from "./bell.ts";
 
 /** The execution context of a Worker's invocation. */
 export interface Context {
@@ -53,7 +54,7 @@ export function goneOf({ signal }: Request): Promise<"DeviceGone"> {
 export interface AnsweredGet {
   readonly target: LongLivedTarget;
   readonly tunnel: TunnelStub;
-  readonly bell: Doorbell;
+  readonly bell: Bell<TunnelRing>;
   /** The first bytes of the answer. */
   readonly echo: Uint8Array;
   /** Aborts when the virtual connection has ended. */
@@ -83,17 +84,19 @@ export interface TunnelStub {
 
 export function tunnelFor(stub: DurableObjectStub<TunnelRpc>, guid: string, caller: Caller): TunnelStub {
   const header = encodeURIComponent(JSON.stringify(caller));
+  // Many devices may share an address. One that has shown a token answers for itself alone.
+  const source = hasToken(caller.principal) ? tokenSource(caller.principal) : caller.source;
   const fetch = (path: string, init: { method?: string; headers?: Record<string, string>; body?: BodyInit } = {}) =>
     stub.fetch(`http://tunnel${path}`, { ...init, headers: { ...init.headers, [CALLER]: header } });
   const ask = <T extends { readonly ok: true } | { readonly ok: false; readonly reason: Reason }>(
     call: () => Promise<T>,
   ): Promise<T | Refusal> =>
-    gate.ask<T | Refusal>(caller.source, guid, call, {
+    gate.ask<T | Refusal>(source, guid, call, {
       reasonOf: (answer) => (answer.ok ? undefined : answer.reason),
       turn: (turned) => ({ ok: false, scope: "request", ...turned }),
     });
   const askByFetch = (call: () => Promise<Response>): Promise<Response> =>
-    gate.ask(caller.source, guid, call, {
+    gate.ask(source, guid, call, {
       reasonOf(answer) {
         // Reading headers costs more than everything else here.
         if (answer.status < 400) return undefined;

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Reason } from "../reasons.ts";
-import type { ConsumerRpc, SenderRpc } from "./mailbox-rpc.ts";
+import type { ConsumerRpc, SenderRpc, StreamRpc } from "./mailbox-rpc.ts";
 
 /** Whether the relay is connected, or why not, as a name of SessionStatus [MS-GRVSSTP 2.2.8.1]. */
 export type Reach = "connected" | "DNSLookupFailed" | "HostNotReachable" | "ConnectionClosed";
@@ -25,9 +25,11 @@ export interface LinkStatus {
 }
 
 /** The object of one origin relay, named by the relay's URL. */
-export interface LinkRpc extends Rpc.DurableObjectBranded, ConsumerRpc, SenderRpc {
+export interface LinkRpc extends Rpc.DurableObjectBranded, ConsumerRpc, SenderRpc, StreamRpc {
   wake(): Promise<void>;
   reach(): Promise<Reach>;
   renew(): Promise<Reach>;
   status(): Promise<LinkStatus>;
+  /** As `status`. A link that is down is tried again soon. */
+  look(): Promise<LinkStatus>;
 }

@@ -6,8 +6,11 @@
 import type { Range } from "../../lib/ranges.ts";
 import type { DropCounts } from "../../store-and-forward/drop-reasons.ts";
 import type { Recipient } from "../../store-and-forward/envelope.ts";
+import type { Lifetime } from "../durable-streams/expiry.ts";
+import type { ProducerClaim } from "../durable-streams/producer.ts";
 import type { DeliveryReport } from "./delivery-report.ts";
 import type { MessageBatch } from "./message-batch.ts";
+import type { Created, Metadata, Stored, TicketRpc } from "./plain-stream-rpc.ts";
 
 /**
  * Outcome of a message.
@@ -30,6 +33,9 @@ export type Outcome =
   | "DNSLookupFailed"
   | "HostNotReachable"
   | "ConnectionClosed";
+
+/** Why an origin relay cannot be reached. */
+export type Unreachable = Extract<Outcome, "DNSLookupFailed" | "HostNotReachable" | "ConnectionClosed">;
 
 /** Messages for delivery, numbered consecutively from `first`. */
 export interface Delivery {
@@ -54,21 +60,47 @@ export interface Appended {
    * with this number or a later one.
    */
   readonly suspend?: number;
+  /** Whose sessions to suspend, as `senderOfMessage` names them. Not from objects of earlier releases: then all. */
+  readonly suspended?: readonly string[];
+}
+
+/** An append over HTTP. */
+export interface PostOrder {
+  /** Undefined if the mailbox is only closed. */
+  readonly bundle: MessageBatch | undefined;
+  /** URL of the sending device, whose producers' ids and Stream-Seq are its own; empty if the mailbox is only closed. */
+  readonly source: string;
+  readonly producer: ProducerClaim | undefined;
+  readonly sequence: string | undefined;
+  readonly closes: boolean;
+}
+
+/** The answer to an append over HTTP; `refused` if the mailbox has not stored all of its messages. */
+export type Posted = Stored | { readonly ok: false; readonly reason: "refused"; readonly refused: Refusal };
+
+/** What a PUT asks for. */
+export interface MailboxTerms {
+  readonly lifetime: Lifetime;
+  readonly closed: boolean;
 }
 
 /**
- * A consumer's answer to a delivery: it has all messages; it has dropped some with flag D, for which it had no room; or
- * it does not consume the mailbox (any more).
+ * A consumer's answer to a delivery: it has all messages; it has dropped some with flag D, for which it had no room, or
+ * whose recipient behind a relay has refused the last ones; or it does not consume the mailbox (any more).
  */
-export type Taken = "taken" | { readonly dropped: number } | "gone";
+export type Taken = "taken" | { readonly dropped: number; readonly refused?: "locked" } | "gone";
 
-/** The recipient of streams to a mailbox's peer: the Tunnel that consumes it, none, or none for this sender. */
+/**
+ * The recipient of streams to a mailbox's peer: its consumer, which is a Tunnel, or the Link of a relay under the relay's
+ * URL; none; none because the relay cannot be reached; or none for this sender.
+ */
 export type Attached =
   | { readonly type: "attached"; readonly tunnel: string; readonly generation: number }
   | { readonly type: "offline" }
+  | { readonly type: "unreachable"; readonly outcome: Unreachable }
   | { readonly type: "locked" };
 
-/** What a Tunnel that streams to a mailbox's peer tells the mailbox. */
+/** What an object that streams to a mailbox's peer tells the mailbox. */
 export interface Streaming {
   /** Messages that wait for the answer, and are lost if nobody is attached. */
   readonly messages: number;
@@ -122,6 +154,8 @@ export interface MailboxStatus extends Waiting {
   /** The owner's rule for senders. */
   readonly senders: string;
   readonly dropped: DropCounts;
+  /** Bytes of acknowledged messages that are kept for readers over HTTP. Not from objects of earlier releases. */
+  readonly kept?: number;
   /** SQLite rows written since the object woke. */
   readonly rowsWritten: number;
   /** Failed calls to a consumer since the object woke. */
@@ -147,11 +181,24 @@ export interface Withdrawal {
 }
 
 /** The object of one peer, named by the peer's URL. */
-export interface MailboxRpc extends Rpc.DurableObjectBranded {
+export interface MailboxRpc extends Rpc.DurableObjectBranded, TicketRpc {
+  /** Reads what waits, as a plain stream is read (plain-stream-rpc.ts). Removes nothing. */
+  fetch(request: Request): Promise<Response>;
   append(bundle: MessageBatch, from?: string): Promise<Appended>;
+  /** Appends over HTTP: all messages, or none that a repeat would store twice. */
+  post(order: PostOrder): Promise<Posted>;
+  /** Creates the mailbox if there is none, and sets when it ends and whether it is closed. */
+  create(terms: MailboxTerms): Promise<Created>;
+  metadata(): Promise<Metadata>;
+  /** Removes all messages, as `purge` does, and what PUT and producers have set. */
+  remove(): Promise<void>;
   pass(bundle: MessageBatch): Promise<Refusal[]>;
   attached(source: string, streaming: Streaming): Promise<Attached>;
-  attach(): Promise<{ readonly generation: number }>;
+  /**
+   * Assigns a generation. A mailbox where nothing waits, and that has no consumer, takes the Tunnel or Link of this name at
+   * once: then `ready` need not be called.
+   */
+  attach(name?: string): Promise<{ readonly generation: number; readonly isReady?: boolean }>;
   ready(tunnel: string, generation: number): Promise<boolean>;
   detach(generation: number): Promise<void>;
   acknowledge(generation: number, report: DeliveryReport): Promise<Acknowledged | undefined>;
@@ -171,7 +218,7 @@ export interface ConsumerRpc {
   lastSign(): Promise<number>;
 }
 
-/** What a Tunnel or Link calls on the Tunnel that consumes the mailbox of a device that it streams to. */
+/** What a Tunnel or Link calls on the consumer of a mailbox to whose peer it streams. */
 export interface StreamRpc {
   /** Resolves when there is room for the messages, or when they are dropped for want of it. */
   stream(peer: string, generation: number, bundle: MessageBatch): Promise<Taken>;
@@ -179,5 +226,5 @@ export interface StreamRpc {
 
 /** What a Mailbox calls on a Tunnel or Link that sends to it. */
 export interface SenderRpc {
-  room(peer: string, upTo: number): Promise<void>;
+  room(peer: string, upTo: number, sender?: string): Promise<void>;
 }

@@ -28,6 +28,8 @@ export interface MeterStatus extends Amount {
   readonly halfOpen: number;
   /** Bytes reserved by mailboxes for messages of a sender. */
   readonly reserved: number;
+  /** TCP connections reserved for destinations. */
+  readonly streams: number;
 }
 
 /** What a mailbox asks for, in bytes. */
@@ -37,6 +39,8 @@ export interface Reservation {
   readonly wanted: number;
   /** Whether the messages are stored already, so that there is nothing to refuse. */
   readonly stored: boolean;
+  /** The identity that needs it, if the account is that of a relay that vouches: as `senderOfMessage` names it. */
+  readonly identity?: string | undefined;
 }
 
 /** What a mailbox has reserved now. */
@@ -46,6 +50,17 @@ export interface Reserved {
   readonly isAmple: boolean;
   /** Whether so much is stored that messages for connected recipients must be reserved too. */
   readonly isSpent: boolean;
+}
+
+/** Names the channel of a device, by which its Meter asks whether it still exists. */
+export function holderName(device: string, route: number): string {
+  return `${route} ${device}`;
+}
+
+/** The device and the route in a name. */
+export function holderIn(name: string): { readonly device: string; readonly route: number } {
+  const at = name.indexOf(" ");
+  return { device: name.slice(at + 1), route: Number(name.slice(0, at)) };
 }
 
 /** Name of the Meter that has the account of a sender; see `senderOf`. */
@@ -65,5 +80,10 @@ export interface MeterRpc extends Rpc.DurableObjectBranded {
    */
   reserve(mailbox: string, reservation: Reservation): Promise<Reserved | undefined>;
   lease(connection: string, wanted: Amount, unused: Amount): Promise<Lease>;
+  /**
+   * Replaces how many TCP connections an Egress has reserved, by a name that `holderName` gives. Returns false, and
+   * changes nothing, if the principal would have too many.
+   */
+  hold(holder: string, streams: number): Promise<boolean>;
   status(): Promise<MeterStatus>;
 }

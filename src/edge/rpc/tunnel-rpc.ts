@@ -61,7 +61,17 @@ export const STREAM = {
   exchange: "/exchange",
   /** A WebSocket that closes with the virtual connection. */
   over: "/over",
+  /** A WebSocket of the device's Egress, for batches. Its end tells each of the two of the end of the other. */
+  egress: "/egress",
+  /** A WebSocket for batches, from the Tunnel of another device or from a Link. */
+  batches: "/batches",
 } as const;
+
+/** Where a batch on a WebSocket to a Tunnel goes, as the arguments of `stream` say it. */
+export interface BatchTarget {
+  readonly peer: string;
+  readonly generation: number;
+}
 
 /** Whether a Tunnel took the bytes that a Worker brought. */
 export type Verdict =
@@ -101,6 +111,10 @@ export interface TunnelRpc extends Rpc.DurableObjectBranded, ConsumerRpc, Sender
   /** A streamed KeepAlive POST has broken off, and may be repeated. */
   brokeOff(caller: Caller, target: KeepAliveTarget): Promise<void>;
   end(caller: Caller, reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void>;
+  /** The Worker has refused a request because its token was revoked. */
+  judge(): Promise<void>;
+  /** @param returnTime in how many seconds the device should come back */
+  rest(returnTime: number): Promise<void>;
   status(): Promise<TunnelStatus>;
 }
 

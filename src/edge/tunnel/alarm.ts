@@ -3,6 +3,7 @@
  * earliest.
  *
  *   "connect"   the device's Connect (opening.ts)
+ *   "token"     the next judgement of the token of an idle device that has channels
  *   "device"    the timers of the encapsulation: the device is late, or silent (`DeviceConnection.expire`)
  *
  * It is a timer while the storage is empty, and the platform's alarm otherwise. The storage stays empty until the
@@ -19,7 +20,7 @@
 import { LOST_LOOK } from "./limits.ts";
 import type { Kept } from "./tunnel-storage.ts";
 
-export type DeadlineName = "connect" | "device";
+export type DeadlineName = "connect" | "token" | "device";
 
 export class Alarm {
   readonly #context: Pick<DurableObjectState, "storage" | "waitUntil">;
@@ -27,8 +28,8 @@ export class Alarm {
   readonly #look: () => void;
   readonly #deadlines = new Map<DeadlineName, number>();
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** Whether the platform's alarm is set. */
-  #isSet: boolean;
+  /** Whether the platform's alarm is set; undefined if it is as the object found it. */
+  #isSet: boolean | undefined;
 
   /**
    * @param context of the Tunnel
@@ -38,7 +39,6 @@ export class Alarm {
     this.#context = context;
     this.#kept = kept;
     this.#look = look;
-    this.#isSet = kept.some;
   }
 
   /** @param at milliseconds since 1970; infinite for none */
@@ -48,13 +48,18 @@ export class Alarm {
     this.#arm();
   }
 
+  /** Sets a deadline unless there is one of this name. */
+  ensureBy(name: DeadlineName, at: number): void {
+    if (!this.#deadlines.has(name)) this.set(name, at);
+  }
+
   isDue(name: DeadlineName): boolean {
     return Date.now() >= (this.#deadlines.get(name) ?? Number.POSITIVE_INFINITY);
   }
 
   /** Sets the platform's alarm if there is stored state and no alarm. Call after something has been stored. */
   ensure(): void {
-    if (this.#kept.some && !this.#isSet) this.#arm();
+    if (this.#kept.some && !(this.#isSet ?? this.#kept.foundSome)) this.#arm();
   }
 
   /** Call when the platform's alarm has fired. */

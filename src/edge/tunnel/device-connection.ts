@@ -11,11 +11,13 @@
  * @module
  */
 import type { Judge } from "../../auth/token-recheck.ts";
+import type { Encapsulation } from "../../encapsulation/index.ts";
 import type { Reason } from "../reasons.ts";
 import type { FarEnd } from "./far-end.ts";
 import type { SavedConnection } from "./hibernation.ts";
 
 export interface DeviceConnection {
+  readonly encapsulation: Encapsulation;
   /** Whether its device sends single requests. Nothing reports the end of such a device, so an alarm must notice it. */
   readonly singleRequests: boolean;
   /** When the first timer of the encapsulation runs out, in milliseconds since 1970; infinite if it has none. */
@@ -64,4 +66,4 @@ export interface ConnectionContext {
 }
 
 /** Tags that tell the object's hibernatable sockets apart. */
-export const TAG = { bell: "bell", post: "post", device: "device" } as const;
+export const TAG = { bell: "bell", post: "post", device: "device", egress: "egress", batches: "batches" } as const;

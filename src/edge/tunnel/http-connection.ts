@@ -19,8 +19,10 @@ import {
   expire,
   HELD_BODY,
   handshakeAnswer,
+  heldFor,
   type KeepAliveTarget,
   keepAnswer,
+  LONGEST_HOLD,
   type LongLivedTarget,
   MAX_BODY,
   postponeReceive,
@@ -33,10 +35,10 @@ import {
 import { EARLY_END } from "../../lib/early-end.ts";
 import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
-import { sleep, within } from "../../lib/runtime/timeout.ts";
+import { sleep } from "../../lib/runtime/timeout.ts";
 import type { ByteChannel } from "../byte-channel.ts";
 import { answerHeaders, problem } from "../problem.ts";
-import { BULK_OCTETS, HOLD_TIME } from "../pumps/limits.ts";
+import { BULK_OCTETS } from "../pumps/limits.ts";
 import type { Reason } from "../reasons.ts";
 import { BELL_CLOSE, BULK_IDLE } from "../rpc/doorbell-protocol.ts";
 import { OK, type Refused, refused, type Verdict } from "../rpc/tunnel-rpc.ts";
@@ -45,7 +47,7 @@ import { Bell } from "./doorbell.ts";
 import { gather } from "./gather.ts";
 import type { SavedConnection, SavedHttp } from "./hibernation.ts";
 import { KeptAnswers } from "./kept-answers.ts";
-import { ABSENCE, BELL_OCTETS, BODY_SILENCE, COMMAND_OCTETS, REPEAT_PATIENCE, SHORT_HOLD } from "./limits.ts";
+import { BELL_OCTETS, BODY_SILENCE, COMMAND_OCTETS, REPEAT_PATIENCE, SHORT_HOLD } from "./limits.ts";
 
 export type HttpTarget = LongLivedTarget | KeepAliveTarget;
 
@@ -58,6 +60,8 @@ export class HttpConnection implements SocketConnection {
   #listening = false;
   /** Calls that wait for the relay to take data. */
   #writing = 0;
+  /** For how many seconds its Worker holds it, as far as this instance knows. */
+  #hold = LONGEST_HOLD;
   /** Counts GETs, so that a GET can tell that a repeat has replaced it. */
   #turn = 0;
   /** The POST in progress; a repeat of it gets the same verdict. */
@@ -94,6 +98,10 @@ export class HttpConnection implements SocketConnection {
     connection.#bell = bell;
     if (bell?.armed) connection.#ring();
     return connection;
+  }
+
+  get encapsulation(): "LongLived" | "KeepAlive" {
+    return this.#state.encapsulation;
   }
 
   get singleRequests(): boolean {
@@ -302,7 +310,7 @@ export class HttpConnection implements SocketConnection {
 
   /** Whether the bytes go to an origin relay. */
   get passedThrough(): boolean {
-    return this.#context.far.endpoint === undefined;
+    return !this.#context.far.endsHere;
   }
 
   /** Stops the receive timer for good: from now on the relay detects a silent device. */
@@ -313,6 +321,7 @@ export class HttpConnection implements SocketConnection {
   /** Handles a GET: answers it, or parks it. */
   async get(target: HttpTarget): Promise<Response> {
     const arrived = arriveGet(this.#state, target, Date.now());
+    if (target.encapsulation === "KeepAlive") this.#hold = heldFor(target.hold);
     this.#countKept();
     if (arrived.type === "refuse") {
       this.#refuse(arrived);
@@ -339,7 +348,7 @@ export class HttpConnection implements SocketConnection {
    * doorbell costs more than a short wait here.
    */
   async #answerSoon(): Promise<Response | undefined> {
-    if (room(this.#state) === 0) return undefined;
+    if (room(this.#state) === 0 || this.#context.far.rests) return undefined;
     const turn = this.#turn;
     const channel = await this.#context.far.channel;
     // A device that asks for more than it reads would have it all wait in memory.
@@ -371,10 +380,11 @@ export class HttpConnection implements SocketConnection {
     const { readable, writable } = new IdentityTransformStream();
     const writer = writable.getWriter();
     const pump = async () => {
+      const idle = new DeadlinePool(BULK_IDLE);
       let left = continueDown(this.#state, 0, Date.now());
       await writer.write(first);
       while (left >= COMMAND_OCTETS && this.#ended === undefined) {
-        if ((await within(BULK_IDLE, channel.ready())) === undefined) {
+        if ((await idle.within(channel.ready())) === undefined) {
           // This pause says nothing of how fast the device reads.
           continueDown(this.#state, 0, Date.now());
           break;
@@ -465,10 +475,8 @@ export class HttpConnection implements SocketConnection {
   }
 
   expire(now: number): number {
-    if (this.#context.far.endpoint?.connected === true && this.#bell !== undefined) {
-      // The bell reports the end of the device. KeepAlive goes on with another GET, which may not come.
-      return this.singleRequests ? now + HOLD_TIME + ABSENCE : Number.POSITIVE_INFINITY;
-    }
+    // The bell reports the end of the device, or of the GET's hold time; then the Tunnel waits for another GET.
+    if (this.#context.far.isConnected && this.#bell !== undefined) return Number.POSITIVE_INFINITY;
     // A device is not silent while a slow relay blocks it.
     if (this.#writing > 0) postponeReceive(this.#state, now);
     const expired = expire(this.#state, now);
@@ -483,7 +491,7 @@ export class HttpConnection implements SocketConnection {
     // An object that has just woken does not know when it last heard from its device.
     const heard = Math.max(heardAt, wokeAt);
     // A device whose GET is held need not send anything for the hold time.
-    return this.#state.getOutstanding ? heard + HOLD_TIME : heard;
+    return this.#state.getOutstanding ? heard + this.#hold * 1000 : heard;
   }
 
   save(): SavedConnection | "unsettled" | undefined {

@@ -113,11 +113,23 @@ export const EARLY_MESSAGES = 128;
 /** Text messages that this release does not know, which a newer device may send. More of them are charged like data. */
 export const UNKNOWN_WORDS = 16;
 
-/** The most unconfirmed data in flight to a WebSocket device that answers marks: the window of every mailbox. */
+/** What every WebSocket device that answers marks may leave unconfirmed: the window of every mailbox. */
 export const WINDOW_OCTETS = 1024 * 1024;
 
+/** The most of it, on a long way: 80 MB/s at a round trip of 50 ms. */
+export const WINDOW_MOST = 4 * 1024 * 1024;
+
+/** What may wait beyond what is on the way, so that the way is never empty: two batches of streams. */
+export const WINDOW_SPARE = 512 * 1024;
+
+/**
+ * What all windows of an isolate may have beyond {@link WINDOW_OCTETS}: a quarter of its 128 MiB, should all devices stop
+ * reading at once.
+ */
+export const WINDOWS_OCTETS = 32 * 1024 * 1024;
+
 /** Data between two marks: a small part of the window, and one mark for hundreds of messages. */
-export const MARK_OCTETS = 128 * 1024;
+export const MARK_OCTETS = 256 * 1024;
 
 /**
  * The most answers, such as acknowledgements, in flight to a WebSocket device that answers no marks and acknowledges no

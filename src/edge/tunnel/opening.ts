@@ -7,16 +7,18 @@
  *
  * @module
  */
-import { NOBODY } from "../../auth/principal.ts";
+import { hasToken, NOBODY, type Principal } from "../../auth/principal.ts";
 import { HalfOpen } from "../admission/half-open.ts";
 import { CONNECT_TIMEOUT } from "../admission/limits.ts";
 import type { Env } from "../env.ts";
+import { meteredName } from "../policy/rate-setting.ts";
 import type { Reason } from "../reasons.ts";
 import { type Caller, type Refused, refused } from "../rpc/tunnel-rpc.ts";
 import type { Alarm } from "./alarm.ts";
 import type { Owner } from "./owner.ts";
 
 export class Opening {
+  readonly #env: Env;
   readonly #alarm: Alarm;
   readonly #owner: Owner;
   readonly #halfOpen: HalfOpen;
@@ -27,6 +29,7 @@ export class Opening {
     context: DurableObjectState,
     { alarm, owner }: { readonly alarm: Alarm; readonly owner: Owner },
   ) {
+    this.#env = env;
     this.#alarm = alarm;
     this.#owner = owner;
     this.#halfOpen = new HalfOpen(env, context);
@@ -35,10 +38,15 @@ export class Opening {
   /** Why this caller may not begin a virtual connection here; undefined if it may, or if there is or was one. */
   async crowded({ principal, source }: Caller): Promise<Refused | undefined> {
     if (this.#owner.owner !== undefined) return undefined;
-    const retryAfter = await this.#halfOpen.begin(source);
+    const retryAfter = await this.#halfOpen.begin(this.#meterOf(principal) ?? (source === "" ? "" : `from:${source}`));
     // Another principal may have begun the virtual connection meanwhile, and owns it then.
     if (this.#owner.isStranger(principal)) return refused("UnknownConnection");
     return retryAfter === undefined ? undefined : { ...refused("TooManyHalfOpen"), retryAfter };
+  }
+
+  /** Name of the Meter of a token. */
+  #meterOf(principal: Principal): string | undefined {
+    return hasToken(principal) ? meteredName("", principal.id, this.#env) : undefined;
   }
 
   /** Starts the wait for the device's Connect. It replaces the encapsulation's timers until the device has arrived. */
@@ -55,8 +63,9 @@ export class Opening {
 
   /** The device is admitted, or the origin relay authenticates it. */
   arrived(): void {
-    this.#owner.standing.connected();
-    this.#halfOpen.end();
+    const { standing } = this.#owner;
+    standing.connected();
+    this.#halfOpen.end(standing.bearer && this.#meterOf(standing.bearer));
     this.#alarm.set("connect", Number.POSITIVE_INFINITY);
   }
 

@@ -32,6 +32,7 @@ import { KeptAnswers } from "./kept-answers.ts";
 import { EARLY_PATIENCE, FULL_POLL, POLL_HOLD, POLL_RECEIVE_TIMEOUT, POLL_TIMES } from "./limits.ts";
 
 export class PollingConnection implements DeviceConnection {
+  readonly encapsulation = "Polling";
   readonly singleRequests = true;
   readonly socket = undefined;
   readonly #context: ConnectionContext;

@@ -7,12 +7,16 @@ import { tokenAuthenticator } from "../../auth/permissions.ts";
 import { ANYBODY, hasToken, isSame, NOBODY, type Principal } from "../../auth/principal.ts";
 import { bucket, take } from "../../lib/token-bucket.ts";
 import { type Throttle, throttleOf } from "../admission/throttle.ts";
+import { consumerIn } from "../endpoint/consumer-path.ts";
 import type { EndpointContext } from "../endpoint/endpoint-context.ts";
 import type { Env } from "../env.ts";
+import { streamOrigins } from "../origin/dial-origin.ts";
 import { allowedLink, tellRefusal } from "../origin/relay-access.ts";
 import { mayLink, parseLinks, trustIn } from "../policy/link-settings.ts";
 import { messageLimit } from "../policy/quota-setting.ts";
 import { meteredName, parseRate } from "../policy/rate-setting.ts";
+import type { BatchSender } from "../rpc/batch-socket.ts";
+import type { DevicePath } from "../rpc/egress-rpc.ts";
 import type { Owner } from "./owner.ts";
 
 /** Limits log lines about refused relays to a burst of 10, then one a second: devices choose the names. */
@@ -21,12 +25,14 @@ const lines = bucket(1, 10, 0);
 /**
  * @param ownership the owner of the virtual connection
  * @param arrived called when its device is admitted
+ * @param egressSocket returns the WebSocket of the device's Egress, while there is one
  */
 export function tunnelContext(
   ctx: DurableObjectState,
   env: Env,
   ownership: Owner,
   arrived: () => void,
+  egressSocket: () => BatchSender<DevicePath> | undefined,
 ): EndpointContext {
   const name = ctx.id.name ?? "";
   return {
@@ -35,7 +41,14 @@ export function tunnelContext(
     standing: ownership.standing,
     authenticator: tokenAuthenticator(env, (principal, asOf) => ownership.standing.show(principal, asOf)),
     mailbox: (peer) => env.MAILBOX.getByName(peer),
-    tunnel: (other) => env.TUNNEL.getByName(other),
+    consumer: (other) => consumerIn(env, other),
+    ...(streamOrigins(env).length > 0 && {
+      egress: {
+        object: (device) => env.EGRESS.getByName(device),
+        socket: egressSocket,
+        bearer: () => ownership.standing.bearer ?? ownership.owner ?? NOBODY,
+      },
+    }),
     remote(relay) {
       const allowed = allowedLink(relay, env);
       const verdict =

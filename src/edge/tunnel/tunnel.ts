@@ -16,6 +16,7 @@ import { ownNames } from "../../auth/own-names.ts";
 import type { Judge } from "../../auth/token-recheck.ts";
 import {
   ECHO_STRING,
+  type Encapsulation,
   type KeepAliveTarget,
   type LongLivedTarget,
   openVirtualConnection,
@@ -23,9 +24,12 @@ import {
   requestNumber,
   type Target,
 } from "../../encapsulation/index.ts";
-import type { SstpEndpoint } from "../endpoint/sstp-endpoint.ts";
+import { HALF_OPEN_TIME } from "../admission/limits.ts";
+import { sendSoon } from "../collector/send-metrics.ts";
 import type { Env } from "../env.ts";
 import { logError, logReason } from "../log.ts";
+import { counters } from "../metrics/counters.ts";
+import { ABSENT, objectStates, present } from "../metrics/object-states.ts";
 import { isOwnName } from "../origin/relay-access.ts";
 import { answerHeaders, problem } from "../problem.ts";
 import type { Reason } from "../reasons.ts";
@@ -46,11 +50,13 @@ import {
   type Verdict,
 } from "../rpc/tunnel-rpc.ts";
 import { Alarm } from "./alarm.ts";
+import { BatchSockets } from "./batch-sockets.ts";
 import { pull, push } from "./bulk-streams.ts";
 import { type ConnectionContext, TAG } from "./device-connection.ts";
 import { FarEnd } from "./far-end.ts";
 import { Hibernation, SAVED_FORMAT, type Saved, type SavedState, type Settle } from "./hibernation.ts";
 import { HttpConnection, type HttpTarget } from "./http-connection.ts";
+import { ABSENCE } from "./limits.ts";
 import { Opening } from "./opening.ts";
 import { Owner } from "./owner.ts";
 import { PollingConnection } from "./polling-connection.ts";
@@ -63,6 +69,7 @@ type Connection = HttpConnection | PollingConnection | WebSocketConnection;
 export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   #connection: Connection | undefined;
   readonly #far: FarEnd;
+  readonly #sockets: BatchSockets;
   readonly #kept: Kept;
   readonly #alarm: Alarm;
   readonly #hibernation: Hibernation;
@@ -74,21 +81,32 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   readonly #context: ConnectionContext;
   /** Why the last virtual connection of this GUID ended; late requests get this reason. */
   #ended: Reason | undefined;
+  /** Why the token is no longer valid; undefined as far as is known. */
+  #refusal: Reason | undefined;
+  /** When the alarm looks at the token. */
+  #tokenAt = Number.POSITIVE_INFINITY;
   readonly #wokeAt = Date.now();
   /** When the device was last heard from since the object woke; 0 if never. */
   #heardAt = 0;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
+    // With it, the platform also lets the object finish its work before it evicts one that has no socket.
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
     this.#kept = new Kept(ctx);
     this.#alarm = new Alarm(ctx, this.#kept, () => this.#look());
     this.#hibernation = new Hibernation(this.#kept, this.#alarm, () => this.#settled());
     const left = this.#hibernation.recall([...ctx.getWebSockets(TAG.device), ...ctx.getWebSockets(TAG.bell)]);
-    this.#owner = new Owner(env, ctx, (reason) => this.#end(reason), left?.rest ?? this.#kept.owned);
+    this.#owner = new Owner(env, ctx, (reason) => this.#refuse(reason), left?.rest ?? this.#kept.owned);
     this.#opening = new Opening(env, ctx, { alarm: this.#alarm, owner: this.#owner });
     const arrived = () => this.#arrived();
-    this.#far = new FarEnd(env, ctx, { owner: this.#owner, opening: this.#opening, arrived });
+    const lost = (error: unknown) => {
+      logReason("warn", "ConnectionLost", { message: String(error) });
+      this.#end("ConnectionLost");
+    };
+    this.#sockets = new BatchSockets(ctx, ({ peer, generation }, batch) => this.stream(peer, generation, batch));
+    const egressSocket = () => this.#sockets.egress;
+    this.#far = new FarEnd(env, ctx, { owner: this.#owner, opening: this.#opening, egressSocket, arrived, lost });
     this.#context = {
       far: this.#far,
       standing: this.#standing,
@@ -109,6 +127,8 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   /** Handles a GET, one of the two bulk streams, or the upgrade of a WebSocket device. */
   override async fetch(request: Request): Promise<Response> {
     const { pathname } = new URL(request.url);
+    if (pathname === STREAM.egress) return this.#carry(TAG.egress);
+    if (pathname === STREAM.batches) return this.#carry(TAG.batches);
     const caller = callerOf(request);
     const denied = await this.#denied(caller);
     if (denied !== undefined) return problem(denied);
@@ -194,6 +214,8 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     // A fresh judgement needs no await: the delivery is handled in the same turn.
     if (!this.#standing.fresh() && !(await this.#standing.judge())) return "gone";
     if (this.#lastSign() === 0) return "gone";
+    const attaching = this.#far.endpoint?.attaching(peer);
+    if (attaching !== undefined) await attaching;
     return this.#far.endpoint?.deliver(peer, generation, deliveries, position) ?? "gone";
   }
 
@@ -202,12 +224,18 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     this.#hibernation.stir();
     if (!this.#standing.fresh() && !(await this.#standing.judge())) return "gone";
     if (this.#lastSign() === 0) return "gone";
-    return (await this.#far.endpoint?.stream(peer, generation, bundle)) ?? "gone";
+    const { length } = bundle.octets;
+    await this.#far.endpoint?.attaching(peer);
+    const taken = await this.#far.endpoint?.stream(peer, generation, bundle);
+    if (taken === "taken") counters.count("streamBytes", "", length);
+    sendSoon(this.ctx, this.env);
+    return taken ?? "gone";
   }
 
   /** Called when another virtual connection takes over a mailbox. Returns true if this one would take it back. */
   async fenced(peer: string, generation: number): Promise<boolean> {
     this.#hibernation.stir();
+    await this.#far.endpoint?.attaching(peer);
     return this.#far.endpoint?.fenced(peer, generation) ?? false;
   }
 
@@ -219,9 +247,9 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   }
 
   /** Called when a mailbox has room again for which sessions of the device were suspended. */
-  async room(peer: string, upTo: number): Promise<void> {
+  async room(peer: string, upTo: number, sender?: string): Promise<void> {
     this.#hibernation.stir();
-    this.#far.endpoint?.room(peer, upTo);
+    this.#far.endpoint?.room(peer, upTo, sender);
   }
 
   /** Called by a Worker whose device has broken off a streamed POST: the stream itself does not report it. */
@@ -233,6 +261,22 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   async end({ principal }: Caller, reason: Reason, target: HttpTarget): Promise<void> {
     // A stranger, or a request of another kind, must not end the virtual connection.
     if (!this.#owner.isStranger(principal) && this.#http?.serves(target)) this.#end(reason);
+  }
+
+  /**
+   * Judges the bearer's token now. Called by a Worker that has refused a request which names this virtual connection:
+   * anybody may have made that, so it says nothing about this one.
+   */
+  async judge(): Promise<void> {
+    if (this.#connection !== undefined) await this.#judge();
+  }
+
+  /** Called when the edge stops. Tells the device when to come back, and acknowledges what it has sent. */
+  async rest(returnTime: number): Promise<void> {
+    this.#hibernation.stir();
+    const { endpoint } = this.#far;
+    if (endpoint?.connected) endpoint.rest(returnTime);
+    else this.#end("EdgeStopping");
   }
 
   /** State for tests and operators. */
@@ -249,7 +293,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   }
 
   #lastSign(): number {
-    if (this.#connection === undefined || this.#far.endpoint === undefined) return 0;
+    if (this.#connection === undefined || !this.#far.endsHere) return 0;
     const sign = this.#connection.lastSign({
       now: Date.now(),
       heardAt: this.#heardAt,
@@ -261,14 +305,27 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   }
 
   override async webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): Promise<void> {
+    const connection = this.#connectionOf(socket);
+    if (connection === undefined && this.#sockets.kindOf(socket) !== undefined) {
+      await this.#sockets.hear(socket, word);
+      return;
+    }
     this.#heardAt = Date.now();
     this.#hibernation.stir();
-    const connection = this.#connectionOf(socket);
     if (connection === undefined) socket.close(BELL_CLOSE.refused, this.#ended ?? "ConnectionLost");
     else await connection.hear(word).catch((error: unknown) => this.#fail(error));
   }
 
   override webSocketClose(socket: WebSocket, code: number): void {
+    const kind = this.#sockets.kindOf(socket);
+    if (kind !== undefined) {
+      this.#sockets.closed(socket);
+      if (kind !== TAG.egress) return;
+      this.#hibernation.stir();
+      // An Egress that has nothing more to do says so.
+      if (code !== BELL_CLOSE.done) this.#far.endpoint?.egressLost();
+      return;
+    }
     this.#connectionOf(socket)?.socketClosed(code);
   }
 
@@ -287,11 +344,36 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     try {
       const { late } = this.#opening;
       if (late !== undefined) this.#end(late);
-      else if (this.#connection !== undefined) this.#alarm.set("device", this.#connection.expire(Date.now()));
+      else if (this.#connection !== undefined) {
+        this.#alarm.set("device", this.#connection.expire(Date.now()));
+        this.#lookAtToken();
+      }
     } catch (error) {
       this.#fail(error);
       if (this.#kept.some) this.#over("InternalError");
     }
+  }
+
+  /**
+   * Judges the token of a device that has channels when its last judgement is too old, although nothing moves: both ends
+   * of a stream must learn in time that the token was revoked.
+   */
+  #lookAtToken(): void {
+    this.#tokenAt = Number.POSITIVE_INFINITY;
+    if (this.#far.endpoint?.channelsEnding === undefined) return;
+    if (!this.#owner.standing.fresh()) this.ctx.waitUntil(this.#judge());
+    else this.#watchToken();
+  }
+
+  /** Sets the alarm for that, which works while the object hibernates. */
+  #watchToken(): void {
+    const isNeeded = this.#far.endpoint?.channelsEnding !== undefined;
+    const at = isNeeded ? this.#owner.standing.holdsUntil : Number.POSITIVE_INFINITY;
+    // Each time is a row written.
+    if (at === this.#tokenAt) return;
+    this.#tokenAt = at;
+    if (at !== Number.POSITIVE_INFINITY && !this.#kept.some) this.#kept.keepOwner(this.#owner.owned);
+    this.#alarm.set("token", at);
   }
 
   /** Answers with a socket that closes with the reason when the virtual connection ends, for a LongLived POST. */
@@ -300,6 +382,13 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     this.ctx.acceptWebSocket(ours, [TAG.post]);
     if (this.#http === undefined) ours.close(BELL_CLOSE.refused, this.#absent);
     return new Response(null, { status: 101, webSocket: worker });
+  }
+
+  /** Answers with a socket for batches that closes with the virtual connection. */
+  #carry(kind: typeof TAG.egress | typeof TAG.batches): Response {
+    const { answer, socket } = this.#sockets.accept(kind);
+    if (!this.#far.endsHere) socket.close(BELL_CLOSE.refused, this.#absent);
+    return answer;
   }
 
   /** Begins a WebSocket virtual connection. */
@@ -332,6 +421,8 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
 
   #begin<T extends Connection>(connection: T): T {
     this.#connection = connection;
+    objectStates.halfOpen(this.#name, Date.now() + HALF_OPEN_TIME);
+    sendSoon(this.ctx, this.env);
     this.#alarm.set("device", connection.deadline);
     return connection;
   }
@@ -377,23 +468,37 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   #arrived(): void {
     this.#opening.arrived();
     const connection = this.#connection;
-    if (connection?.singleRequests) {
-      // A single request may reach an object that has lost its memory, which must be able to tell.
-      this.#kept.keepOwner(this.#owner.owned);
-      this.#alarm.set("device", connection.deadline);
-    } else if (this.#far.endpoint !== undefined) {
-      // A socket reports the end of the device.
+    if (connection !== undefined) this.#countArrival(connection.encapsulation);
+    // A single request may reach an object that has lost its memory, which must be able to tell.
+    if (connection?.singleRequests) this.#kept.keepOwner(this.#owner.owned);
+    // A socket reports the end of the device, or of its GET.
+    if (this.#far.endsHere && !(connection instanceof PollingConnection)) {
       this.#alarm.set("device", Number.POSITIVE_INFINITY);
-    }
+    } else if (connection?.singleRequests) this.#alarm.set("device", connection.deadline);
+  }
+
+  #countArrival(encapsulation: Encapsulation): void {
+    counters.count("connectionsOpened", encapsulation);
+    objectStates.notHalfOpen(this.#name);
+    objectStates.observe("connection", this.#name, present(encapsulation, this.#far.who, Date.now()));
+    sendSoon(this.ctx, this.env);
+  }
+
+  get #name(): string {
+    return this.ctx.id.name ?? "";
   }
 
   /** What to save for eviction. Nothing before the device is admitted: a timer keeps the object in memory until then. */
   #settled(): ReturnType<Settle> {
-    const { endpoint } = this.#far;
-    const saved = endpoint?.connected ? this.#connection?.save() : undefined;
+    const saved = this.#far.isConnected ? this.#connection?.save() : undefined;
     if (saved === undefined) return undefined;
-    const snapshot = endpoint?.snapshot();
+    // Nothing else wakes the object if no other GET follows.
+    if (this.#http?.singleRequests && this.#http.socket === undefined)
+      this.#alarm.ensureBy("device", Date.now() + ABSENCE);
+    const snapshot = this.#far.snapshot();
     if (snapshot === undefined || saved === "unsettled") return "unsettled";
+    // What rests has its alarm already.
+    if (!this.#far.rests) this.#watchToken();
     const rest: SavedState = { format: SAVED_FORMAT, endpoint: snapshot, ...this.#owner.owned, ...saved };
     return { rest, socket: this.#connection?.socket };
   }
@@ -402,22 +507,23 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   #wake(left: Saved): boolean {
     if (ownNames(this.env.RELAY_NAME).length === 0) return false;
     try {
-      const endpoint = this.#far.terminate(left.rest.endpoint);
+      this.#far.resume(left.rest.endpoint);
       const { standing } = this.#owner;
       standing.show(left.rest.endpoint.principal, 0);
-      if (endpoint.connected) standing.connected();
-      this.#connection = this.#restored(left, endpoint);
-      return true;
+      standing.connected();
+      this.#connection = this.#restored(left);
+      return this.#connection !== undefined;
     } catch (error) {
       logReason("warn", "ConnectionLost", { message: String(error) });
       return false;
     }
   }
 
-  #restored({ rest, socket }: Saved, endpoint: SstpEndpoint): Connection | undefined {
+  #restored({ rest, socket }: Saved): Connection | undefined {
     if (rest.polling !== undefined) return new PollingConnection(this.#context, rest.polling);
     if (rest.live !== undefined) return HttpConnection.restore(this.#context, rest.live, socket);
-    return socket && new WebSocketConnection(socket, endpoint, (reason) => this.#end(reason), rest.wired);
+    const { endpoint } = this.#far;
+    return socket && endpoint && new WebSocketConnection(socket, endpoint, (reason) => this.#end(reason), rest.wired);
   }
 
   /**
@@ -440,19 +546,40 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     this.#end("InternalError");
   }
 
+  #refuse(reason: Reason): void {
+    this.#refusal = reason;
+    this.#end(reason);
+  }
+
   /** Ends the virtual connection, if there is one. */
   #end(reason: Reason): void {
     const connection = this.#connection;
     if (connection === undefined) return;
     this.#connection = undefined;
+    const tell = this.#far.endpoint?.channelsEnding;
+    if (tell !== undefined) this.ctx.waitUntil(this.#unlessReturning(tell).catch(logError));
     connection.close(reason);
     this.#over(reason);
   }
 
+  /**
+   * Tells the other ends of the device's channels if it cannot return with its token. A device with an expired token
+   * comes back with a new one. The Worker refuses requests by itself, so any end may be due to the token.
+   */
+  async #unlessReturning(tell: () => Promise<void>): Promise<void> {
+    if (await this.#owner.standing.judge()) return;
+    if (this.#refusal === "TokenRevoked" || this.#refusal === "TokenInvalid") await tell();
+  }
+
   #over(reason: Reason): void {
     this.#ended = reason;
+    counters.count("connectionsClosed", reason);
+    objectStates.notHalfOpen(this.#name);
+    objectStates.observe("connection", this.#name, ABSENT);
+    sendSoon(this.ctx, this.env);
     this.#opening.over();
     this.#far.close();
+    this.#sockets.close(reason);
     this.#hibernation.end();
     this.#owner.standing.end();
     this.#alarm.end();

@@ -12,9 +12,9 @@
  *                   "took X"    the answer; X is random, so only a device that has read it can send it
  *
  * What is in flight after "hold" waits here, up to one limit per WebSocket and one per isolate (websocket-backlog.ts);
- * beyond them the virtual connection is ended. A device that answers marks has at most {@link WINDOW_OCTETS} in flight
- * to it. One that does not is bounded by its acknowledgements of messages, and by {@link ANSWERS_AHEAD} until it
- * acknowledges one.
+ * beyond them the virtual connection is ended. What is in flight to a device that answers marks is bounded by a window
+ * (websocket-window.ts). One that does not is bounded by its acknowledgements of messages, and by {@link ANSWERS_AHEAD}
+ * until it acknowledges one.
  *
  * Each message costs time, whatever it says. So messages without data, and words that are not due, are charged and held
  * like data, and a device that goes on with them is ended.
@@ -34,12 +34,11 @@ import {
   EARLY_MESSAGES,
   HOLD_IGNORED_OCTETS,
   HOLD_MESSAGE,
-  MARK_OCTETS,
   PING_SILENCE,
   UNKNOWN_WORDS,
-  WINDOW_OCTETS,
 } from "./limits.ts";
 import { BacklogPool, WebSocketBacklog } from "./websocket-backlog.ts";
+import { WebSocketWindow } from "./websocket-window.ts";
 
 /** Backlogs of all WebSockets of this isolate. */
 const pool = new BacklogPool();
@@ -50,6 +49,7 @@ const forgotten = new FinalizationRegistry((backlog: WebSocketBacklog) => backlo
 const NOTHING = new Uint8Array(0);
 
 export class WebSocketConnection implements SocketConnection {
+  readonly encapsulation = "WebSocket";
   readonly singleRequests = false;
   readonly deadline = Number.POSITIVE_INFINITY;
   readonly socket: WebSocket;
@@ -63,10 +63,7 @@ export class WebSocketConnection implements SocketConnection {
   #early = 0;
   /** Words that were not due. */
   #unknownWords = 0;
-  #unanswered: (readonly [string, number])[];
-  #unmarked: number;
-  /** Bytes the device has not confirmed, including {@link HOLD_MESSAGE} for each message. */
-  #ahead: number;
+  readonly #window: WebSocketWindow;
   /** Called when the device has confirmed more. */
   #goOn: (() => void) | undefined;
 
@@ -85,9 +82,8 @@ export class WebSocketConnection implements SocketConnection {
     this.#ended = ended;
     forgotten.register(this, this.#backlog);
     this.#marks = snapshot?.marks ?? false;
-    this.#unanswered = [...(snapshot?.unanswered ?? [])];
-    this.#unmarked = snapshot?.unmarked ?? 0;
-    this.#ahead = this.#unanswered.reduce((sum, [, octets]) => sum + octets, this.#unmarked);
+    this.#window = new WebSocketWindow(snapshot?.unanswered, snapshot?.unmarked);
+    endpoint.paced = this.#marks;
     this.#speak().catch((error: unknown) => this.#fail(error));
   }
 
@@ -147,6 +143,7 @@ export class WebSocketConnection implements SocketConnection {
   #forget(): void {
     this.#over = true;
     this.#backlog.drop();
+    this.#window.close();
   }
 
   socketClosed(): void {
@@ -171,7 +168,8 @@ export class WebSocketConnection implements SocketConnection {
   }
 
   snapshot(): WebSocketSnapshot {
-    return { marks: this.#marks, unanswered: this.#unanswered, unmarked: this.#unmarked };
+    const { unanswered, unmarked } = this.#window;
+    return { marks: this.#marks, unanswered, unmarked };
   }
 
   /** Writes a message of up to 32 MiB in pieces, so that output it causes cannot outrun the device. */
@@ -211,16 +209,14 @@ export class WebSocketConnection implements SocketConnection {
   #heed(word: string): boolean {
     if (word === "marks" && !this.#marks) {
       this.#marks = true;
+      this.endpoint.paced = true;
       return true;
     }
-    const answered = word.startsWith("took ") ? word.slice("took ".length) : undefined;
-    const at = this.#unanswered.findIndex(([mark]) => mark === answered);
-    if (at < 0) {
+    if (!word.startsWith("took ") || !this.#window.answered(word.slice("took ".length), Date.now())) {
       this.#unknownWords += 1;
       return this.#unknownWords <= UNKNOWN_WORDS;
     }
-    for (const [, octets] of this.#unanswered.splice(0, at + 1)) this.#ahead -= octets;
-    if (this.#ahead < WINDOW_OCTETS) this.#goOn?.();
+    if (!this.#window.isFull) this.#goOn?.();
     return true;
   }
 
@@ -229,7 +225,7 @@ export class WebSocketConnection implements SocketConnection {
     while (!this.#over) {
       await this.endpoint.ready();
       // The last output of an ended endpoint is short, and is sent without waiting for the device.
-      if (this.#ahead >= WINDOW_OCTETS && !this.endpoint.ended) await this.#room();
+      if (this.#window.isFull && !this.endpoint.ended) await this.#room();
       if (this.#over) return;
       const waiting = this.endpoint.take(READ_SIZE);
       if (waiting?.kind === "octets") {
@@ -255,12 +251,9 @@ export class WebSocketConnection implements SocketConnection {
       if (this.endpoint.answersUnread > ANSWERS_AHEAD) this.endpoint.abort("OutputNotTaken");
       return;
     }
-    this.#ahead += octets + HOLD_MESSAGE;
-    this.#unmarked += octets + HOLD_MESSAGE;
-    if (this.#unmarked < MARK_OCTETS) return;
+    if (!this.#window.sent(octets)) return;
     const mark = crypto.getRandomValues(new Uint32Array(2)).join("-");
     this.socket.send(`mark ${mark}`);
-    this.#unanswered.push([mark, this.#unmarked]);
-    this.#unmarked = 0;
+    this.#window.marked(mark, Date.now());
   }
 }

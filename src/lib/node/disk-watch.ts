@@ -5,12 +5,15 @@
  *   nothing is free   another program was faster: the ballast is deleted, so that waiting messages can still be read,
  *                     acknowledged and purged
  *   free again        the ballast is recreated
+ *   failing           a write failed for another reason, as on a disk that the system has made read-only: nothing new is
+ *                     accepted until a small file can be written again
  *
  * @module
  */
 import { randomFillSync } from "node:crypto";
-import { rmSync, statfsSync, statSync } from "node:fs";
+import { rmSync, statfsSync, statSync, writeFileSync } from "node:fs";
 import { rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 
 /**
  * Space to keep free by default. Delivering or purging a mailbox of 256 MiB writes a few MiB of page numbers; a
@@ -39,6 +42,9 @@ const INTERVAL = 1000;
  */
 const FAILED = 10_000;
 
+/** Name of the file by which a failing disk is tried. */
+const PROBE = "probe";
+
 /** Hysteresis: a full disk has room again when an eighth more than the minimum is free. */
 const SLACK = 8;
 
@@ -51,6 +57,8 @@ export interface DiskWatchOptions {
   readonly minFree?: number | undefined;
   /** Called when the disk becomes full and when it has room again, with the number of bytes to keep free. */
   readonly changed?: (full: boolean, minFree: number) => void;
+  /** Called when writes begin to fail for another reason, and when they succeed again. */
+  readonly failing?: (isFailing: boolean) => void;
 }
 
 /** Disk and clock, replaceable for tests. */
@@ -58,6 +66,8 @@ export interface Disk {
   /** Returns free and total bytes. */
   room(folder: string): { readonly free: number; readonly size: number };
   now(): number;
+  /** Whether a small file can be written there. */
+  takesWrites(folder: string): boolean;
 }
 
 const REAL: Disk = {
@@ -66,6 +76,16 @@ const REAL: Disk = {
     return { free: bavail * bsize, size: blocks * bsize };
   },
   now: Date.now,
+  takesWrites(folder) {
+    const path = join(folder, PROBE);
+    try {
+      writeFileSync(path, "");
+      rmSync(path, { force: true });
+      return true;
+    } catch (error) {
+      return isDiskFull(error);
+    }
+  },
 };
 
 export class DiskWatch {
@@ -73,6 +93,7 @@ export class DiskWatch {
   readonly #disk: Disk;
   readonly #timer: NodeJS.Timeout;
   #full = false;
+  #isFailing = false;
   #failedAt = Number.NEGATIVE_INFINITY;
   #making: Promise<void> | undefined;
 
@@ -96,7 +117,18 @@ export class DiskWatch {
     this.look();
   }
 
+  /** Whether writes fail for another reason than lack of space. */
+  get isFailing(): boolean {
+    return this.#isFailing;
+  }
+
+  /** Reports that a write failed for another reason. */
+  broke(): void {
+    if (!this.#isFailing) this.#tryWrite();
+  }
+
   look(): void {
+    if (this.#isFailing) this.#tryWrite();
     const room = this.#room();
     // The folder is gone. The next write there will report it.
     if (room === undefined) return;
@@ -109,6 +141,13 @@ export class DiskWatch {
     if (full === this.#full) return;
     this.#full = full;
     this.#options.changed?.(full, minFree);
+  }
+
+  #tryWrite(): void {
+    const isFailing = !this.#disk.takesWrites(this.#options.folder);
+    if (isFailing === this.#isFailing) return;
+    this.#isFailing = isFailing;
+    this.#options.failing?.(isFailing);
   }
 
   #room(): ReturnType<Disk["room"]> | undefined {
@@ -130,7 +169,12 @@ export class DiskWatch {
   }
 
   #giveUp(): void {
-    if (this.#options.ballast !== undefined) rmSync(this.#options.ballast, { force: true });
+    if (this.#options.ballast === undefined) return;
+    try {
+      rmSync(this.#options.ballast, { force: true });
+    } catch {
+      // The disk takes no writes at all.
+    }
   }
 
   #make(): void {

@@ -90,7 +90,7 @@ export class FileLock {
 
   /** Releases the lock and removes the record: nothing was left behind. */
   release(): void {
-    rmSync(recordOf(this.#path), { force: true });
+    remove(recordOf(this.#path));
     this.#database.close();
   }
 
@@ -100,10 +100,22 @@ export class FileLock {
       writeFileSync(`${path}.new`, JSON.stringify(this.#holder), { mode: 0o600 });
       renameSync(`${path}.new`, path);
     } catch (error) {
-      rmSync(`${path}.new`, { force: true });
-      // On a full disk the lock still holds. If the folder was removed, no process can ask for the holder.
-      if (!["ENOSPC", "EDQUOT", "ENOENT"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+      remove(`${path}.new`);
+      // On a full or failing disk the lock still holds. If the folder was removed, no process can ask for the holder.
+      if (!SURVIVED.includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
     }
+  }
+}
+
+/** Errors of writing the record that are no reason to end. */
+const SURVIVED: readonly string[] = ["ENOSPC", "EDQUOT", "ENOENT", "EROFS", "EIO"];
+
+/** Removes a file, unless the disk is read-only: a record that stays names processes that have ended. */
+function remove(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch (error) {
+    if (!SURVIVED.includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
   }
 }
 

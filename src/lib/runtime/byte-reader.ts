@@ -17,12 +17,20 @@ export const FIRST_READ = 4096;
 /** Reads in a row filling at most an eighth of the buffer before it shrinks: Noops, not the tails of batches. */
 export const SMALL_READS = 2;
 
+/** Waits for one promise after another, each for a limited time: a `DeadlinePool`. */
+export interface Waiter {
+  within<T>(promise: Promise<T>): Promise<{ readonly value: T } | undefined>;
+}
+
 /** Result of a read: bytes, valid until the next read; the end of the stream; or nothing in time. */
 export type Read = Uint8Array | "end" | "late";
 
 export interface ByteReader {
-  /** @param patience milliseconds; if omitted, the read waits forever */
-  (patience?: number): Promise<Read>;
+  /**
+   * @param patience milliseconds, or what waits as long for many reads, since a timer for each can cost more than the
+   *   read; if omitted, the read waits forever
+   */
+  (patience?: number | Waiter): Promise<Read>;
   /** Releases the stream to other readers. No read may be pending. */
   release(): void;
 }
@@ -48,19 +56,27 @@ export function byteReader(stream: ReadableStream<Uint8Array>, size: number): By
     return value;
   }
 
-  const next = async (patience?: number): Promise<Read> => {
+  const next = async (patience?: number | Waiter): Promise<Read> => {
     if (pending === undefined) {
       pending = read();
       // It may reject while no call is waiting for it.
       pending.catch(() => undefined);
     }
-    const got = patience === undefined ? { value: await pending } : await within(patience, pending);
+    const got = await waitFor(pending, patience);
     if (got === undefined) return "late";
     // Cleared only now: data that arrived between calls belongs to the next call.
     pending = undefined;
     return got.value;
   };
   return Object.assign(next, { release: () => reader.releaseLock() });
+}
+
+async function waitFor<T>(
+  promise: Promise<T>,
+  patience: number | Waiter | undefined,
+): Promise<{ readonly value: T } | undefined> {
+  if (patience === undefined) return { value: await promise };
+  return typeof patience === "number" ? within(patience, promise) : patience.within(promise);
 }
 
 /** The sizes of the buffers of successive reads: small while little arrives, up to `most` bytes with the traffic. */
@@ -87,21 +103,31 @@ export function readSizes(most: number): { readonly next: number; came(bytes: nu
  *
  * @param length length of the body, if known. Each read then waits until the buffer is full: a body that arrives byte
  *   by byte costs no more than any other.
+ * @param mayGrow called before the buffer grows to so many bytes. If it returns false, reading ends with undefined, and
+ *   the rest of the stream is left to the caller.
  */
 export async function readBody(
   stream: ReadableStream<Uint8Array> | null,
   limit: number,
   length?: number,
+  mayGrow: (octets: number) => boolean = () => true,
 ): Promise<Uint8Array | undefined> {
   if (stream === null || length === 0) return new Uint8Array(0);
-  const reader: ByobReader = stream.getReader({ mode: "byob" });
   const most = Math.min(limit + 1, length ?? limit + 1);
   // Many slow bodies may be in flight at once: each uses memory in proportion to what has arrived.
-  let whole = new Uint8Array(Math.min(most, FIRST_READ));
+  const least = Math.min(most, FIRST_READ);
+  if (!mayGrow(least)) return undefined;
+  const reader: ByobReader = stream.getReader({ mode: "byob" });
+  let whole = new Uint8Array(least);
   let came = 0;
   while (came <= limit) {
     if (came === whole.length) {
-      const larger = new Uint8Array(Math.min(most, 2 * came));
+      const size = Math.min(most, 2 * came);
+      if (!mayGrow(size)) {
+        reader.releaseLock();
+        return undefined;
+      }
+      const larger = new Uint8Array(size);
       larger.set(whole);
       whole = larger;
     }
@@ -124,4 +150,5 @@ interface ByobReader {
     options: { readonly min: number },
   ): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
   cancel(): Promise<void>;
+  releaseLock(): void;
 }

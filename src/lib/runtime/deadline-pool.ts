@@ -1,7 +1,7 @@
 /**
- * Timeouts for RPC calls, which a deploy or crash can swallow. All calls of one object share a timer, because a timer
- * each can cost more than the call. It runs while calls are pending, and at most once more, so that an idle object can
- * hibernate.
+ * Timeouts for RPC calls, which a deploy or crash can swallow, and for the pieces of a stream. All calls of one object, or
+ * all pieces, share a timer, because a timer each can cost more than the call. It runs while calls are pending, and at
+ * most once more, so that an idle object can hibernate.
  *
  * @module
  */

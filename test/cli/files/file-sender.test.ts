@@ -35,7 +35,8 @@ class Relay implements MessageSender {
   async send(to: string, body: Uint8Array, { id, resource }: { id: string; resource: string }): Promise<void> {
     assert.equal(to, "bob/laptop");
     this.resources.add(resource);
-    const message = decodeMessage(body);
+    // The sender frees what is acknowledged.
+    const message = decodeMessage(new Uint8Array(body));
     this.messages.push(message);
     await this.onMessage(message);
     if (this.ids.has(id)) return;
@@ -309,6 +310,30 @@ describe("the window", () => {
     for (const resolve of taken) resolve();
     await sending;
     assert.equal(bytes(), 40 * PART_BYTES);
+  });
+
+  it("frees a part when it is acknowledged, and not before", async (context) => {
+    const relay = new Relay();
+    const bodies: Uint8Array[] = [];
+    const acknowledge: (() => void)[] = [];
+    const device: MessageSender = {
+      send(to, body, options) {
+        bodies.push(body);
+        return relay.send(to, body, options);
+      },
+    };
+    relay.onMessage = () => new Promise<void>((resolve) => acknowledge.push(resolve));
+    const sending = new FileSender({ device, to: "bob/laptop" }).send(await fileOf(context, 3 * PART_BYTES));
+    // Begin, three parts and end.
+    while (acknowledge.length < 5) await new Promise(setImmediate);
+    const held = () => bodies.map(({ length }) => length >= PART_BYTES);
+    assert.deepEqual(held(), [false, true, true, true, false]);
+    acknowledge[1]?.();
+    while (held()[1]) await new Promise(setImmediate);
+    assert.deepEqual(held(), [false, false, true, true, false]);
+    for (const resolve of acknowledge) resolve();
+    await sending;
+    assert.deepEqual(held(), [false, false, false, false, false]);
   });
 
   it("allows 256 small files on the way, and the next once one is acknowledged", async (context) => {

@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { DiskPace, type Finding, filesAt } from "../../../src/cli/files/files-to-send.ts";
+import { type Finding, filesAt } from "../../../src/cli/files/files-to-send.ts";
 import { folder } from "../support.ts";
 
 /** A finding in a few words. */
@@ -213,36 +213,5 @@ describe("paths to send", () => {
     execFileSync("rm", ["-rf", join(at, "d".repeat(200))]);
     assert.equal(words.length, 1);
     assert.match(words[0] ?? "", /^failed cannot read .*: the path is too long for this system \[CannotRead\]$/);
-  });
-});
-
-describe("the disk", () => {
-  it("is asked on threads for a while after it was slow, and then at once again", async (context) => {
-    let now = 0;
-    context.mock.method(performance, "now", () => now);
-    const pace = new DiskPace();
-    const ask = (milliseconds: number) =>
-      pace.call(
-        () => {
-          now += milliseconds;
-          return "at once";
-        },
-        (done) => done(null, "on a thread"),
-      );
-    assert.equal(await ask(0.1), "at once");
-    assert.equal(await ask(5), "at once");
-    const next = await Promise.all(Array.from({ length: 40 }, () => ask(0.1)));
-    assert.equal(next[0], "on a thread");
-    assert.equal(next.at(-1), "at once");
-  });
-
-  it("that fails at once is not asked again for the same", async () => {
-    const failing = new DiskPace().call<string>(
-      () => {
-        throw new Error("gone");
-      },
-      (done) => done(null, "on a thread"),
-    );
-    await assert.rejects(failing, /gone/);
   });
 });

@@ -10,9 +10,13 @@ import {
   matchesAddress,
   PENDING,
   parseTrust,
+  pinOf,
   type TrustLine,
+  withAccepted,
+  withoutAccepted,
+  withoutPin,
   withPending,
-  withTrust,
+  withPin,
 } from "../../../src/cli/keyring/trust-text.ts";
 import { formatFingerprint, parseFingerprint } from "../../../src/device/index.ts";
 import { folder, run, runHere, withVariables } from "../support.ts";
@@ -61,7 +65,7 @@ describe("the text of trusted keys", () => {
   });
 
   it("needs the address and the key", () => {
-    const lines = withTrust([], "alice/pc", key(1));
+    const lines = withAccepted([], "alice/pc", key(1));
     assert.deepEqual(
       [
         isAccepted(lines, "alice/pc", key(1)),
@@ -72,8 +76,38 @@ describe("the text of trusted keys", () => {
     );
   });
 
+  it("lets no device in because it is pinned, and keeps a pin while the device is let in or not", () => {
+    let lines = withPin([], "office/desk", key(1));
+    assert.ok(!isAccepted(lines, "office/desk", key(1)));
+    lines = withPin(lines, "office/desk", key(2));
+    assert.deepEqual([lines.length, pinOf(lines, "office/desk")], [1, key(2)]);
+    lines = withAccepted(lines, "office/desk", key(3));
+    assert.deepEqual(pinOf(lines, "office/desk"), key(2));
+    assert.deepEqual(
+      [2, 3].map((octet) => isAccepted(lines, "office/desk", key(octet))),
+      [false, true],
+    );
+    lines = withoutAccepted(lines, "office/desk");
+    assert.deepEqual(lines, [{ kind: "pin", address: "office/desk", key: key(2) }]);
+    assert.deepEqual(withoutPin(withAccepted(lines, "office/desk", key(3)), "office/desk"), [
+      { kind: "accept", address: "office/desk", key: key(3) },
+    ]);
+  });
+
+  it("takes the only key that is accepted for one device as its pin until there is one", () => {
+    const accepted = withAccepted([], "alice/pc", key(1));
+    assert.deepEqual(pinOf(accepted, "alice/pc"), key(1));
+    assert.deepEqual(pinOf(withPin(accepted, "alice/pc", key(2)), "alice/pc"), key(2));
+    // Written by hand.
+    assert.equal(pinOf([...accepted, { kind: "accept", address: "alice/pc", key: key(2) }], "alice/pc"), undefined);
+    for (const pattern of ["alice", "alice/*", "alice/p*"]) {
+      const lines = withAccepted([], pattern, key(1));
+      assert.deepEqual([pinOf(lines, "alice/pc"), pinOf(lines, pattern)], [undefined, undefined]);
+    }
+  });
+
   it("remembers a bounded number of strangers", () => {
-    let lines: readonly TrustLine[] = withTrust([], "alice/pc", key(1));
+    let lines: readonly TrustLine[] = withAccepted([], "alice/pc", key(1));
     for (let n = 0; n < 2 * PENDING; n += 1) lines = withPending(lines, `eve/${n}`, key(2));
     assert.equal(lines.filter(({ kind }) => kind === "pending").length, PENDING);
     assert.equal(lines.at(-1)?.address, `eve/${2 * PENDING - 1}`);
@@ -161,6 +195,54 @@ describe("the keyring of a user", () => {
   });
 });
 
+describe("grooveway trust", () => {
+  const [first, second] = [formatFingerprint(key(1)), formatFingerprint(key(2))];
+
+  it("says that a pin lets nobody in", async (t) => {
+    await inFolder(t, async () => {
+      const pinned = await command(t, "trust", "--pin", "office/desk", first);
+      assert.deepEqual([pinned.code, pinned.stderr], [0, ""]);
+      assert.equal(
+        pinned.stdout,
+        `office/desk must have the key ${first} when it is dialed
+opening streams here is another matter: it may not
+`,
+      );
+      const keyring = new FileKeyring();
+      assert.equal(keyring.admit("office/desk", key(1)), "UnknownKey");
+      assert.equal(keyring.meet("office/desk", key(1)), undefined);
+      assert.equal(keyring.meet("office/desk", key(2)), "ChangedKey");
+    });
+  });
+
+  it("says with which key a device is still let in when another is pinned, and the reverse", async (t) => {
+    await inFolder(t, async () => {
+      assert.equal(
+        (await command(t, "trust", "alice/pc", first)).stdout,
+        `alice/pc may open streams here with the key ${first}\n`,
+      );
+      const pinned = await command(t, "trust", "--pin", "alice/pc", second);
+      assert.match(
+        pinned.stdout,
+        new RegExp(`another matter: it may with the key ${first}, until you give --remove alice/pc\\n$`),
+      );
+      const accepted = await command(t, "trust", "alice/pc", first);
+      assert.match(
+        accepted.stdout,
+        new RegExp(`when it is dialed it must still have the key ${second}, unless you give --pin\\n$`),
+      );
+      assert.match((await command(t, "trust", "--pin", "alice/pc", first)).stdout, /it may, with this key\n$/);
+      const keyring = new FileKeyring();
+      assert.equal(keyring.admit("alice/pc", key(1)), undefined);
+      assert.equal((await command(t, "trust", "--remove", "alice/pc")).code, 0);
+      assert.equal(keyring.admit("alice/pc", key(1)), "UnknownKey");
+      assert.deepEqual(keyring.pinned("alice/pc"), key(1));
+      assert.equal((await command(t, "trust", "--unpin", "alice/pc")).code, 0);
+      assert.equal(keyring.pinned("alice/pc"), undefined);
+    });
+  });
+});
+
 describe("grooveway id and trust", () => {
   it("show the fingerprint of the key", async (t) => {
     await inFolder(t, async (path) => {
@@ -176,6 +258,11 @@ describe("grooveway id and trust", () => {
     ["trust", "a/b/c", formatFingerprint(key(1))],
     ["trust", "--remove", "nobody"],
     ["trust", "--pending", "alice"],
+    ["trust", "--pin"],
+    ["trust", "--pin", "alice", formatFingerprint(key(1))],
+    ["trust", "--pin", "alice/*", formatFingerprint(key(1))],
+    ["trust", "--unpin", "alice/pc"],
+    ["trust", "--pin", "--remove", "alice/pc"],
     ["id", "alice"],
   ]) {
     it(`refuse ${args.join(" ").slice(0, 40)}`, async (t) => {

@@ -1,6 +1,6 @@
 /** What an edge and a relay lock while they run, and that nothing is left however they end. */
 import assert from "node:assert/strict";
-import { type ChildProcess, execFileSync } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
@@ -8,6 +8,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, it, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { EXIT_CODES } from "../../../src/cli/exit-codes.ts";
 import { sweepEmptyDatabases } from "../../../src/cli/local-edge/empty-databases.ts";
 import { startLocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
@@ -16,7 +17,7 @@ import { type Holder, readRecord } from "../../../src/lib/node/file-lock.ts";
 import { isRunning } from "../../../src/lib/node/process-id.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { eventually } from "../../support/watch.ts";
-import { folder, type Running, run, start } from "../support.ts";
+import { ENTRY, folder, type Running, run, start } from "../support.ts";
 
 async function edgeOn(context: TestContext, state: string): Promise<{ edge: Running; url: string; holder: Holder }> {
   const edge = start(context, ["edge", "--port", "0", "--json", "--dev", "--state", state]);
@@ -107,9 +108,32 @@ describe("an edge that is ended", () => {
       assert(!holder.children.some(isRunning));
       assert(!existsSync(holder.folder));
       const left = readdirSync(state).filter((name) => name !== "ballast");
-      assert.deepEqual(left.sort(), ["cache", "do", "lock"]);
+      assert.deepEqual(left.sort(), ["do", "lock"]);
     });
   }
+
+  it("by Ctrl-C, which its whole group gets, answers those that wait", async (context) => {
+    if (process.platform === "win32") return context.skip("SKIPPED: Windows has no process groups");
+    const child = spawn(process.execPath, [ENTRY, "edge", "--port", "0", "--json", "--dev"], { detached: true });
+    let [stdout, stderr] = ["", ""];
+    child.stdout.on("data", (text) => {
+      stdout += text;
+    });
+    child.stderr.on("data", (text) => {
+      stderr += text;
+    });
+    context.after(() => child.kill("SIGTERM"));
+    await eventually(() => /"url":"[^"]+"/.test(stdout), "it listens");
+    const [, url = ""] = /"url":"([^"]+)"/.exec(stdout) ?? [];
+    const stream = `${url}/mailboxes/app/log`;
+    await fetch(stream, { method: "PUT", headers: { "Content-Type": "text/plain" } });
+    const held = fetch(`${stream}?offset=now&live=long-poll`);
+    await sleep(500);
+    process.kill(-(child.pid ?? 0), "SIGINT");
+    assert.equal((await held).status, 204, "what waits gets an answer");
+    const [code] = await once(child, "exit");
+    assert.deepEqual([code, stderr], [0, ""]);
+  });
 
   it("by SIGKILL takes its runtime down at once", async (context) => {
     const { edge, url, holder } = await edgeOn(context, await folder(context));
@@ -160,6 +184,30 @@ describe("an edge that is ended", () => {
       readdirSync(temporary).filter((name) => name.startsWith("grooveway-edge-") || name.startsWith("miniflare-")),
       [],
     );
+  });
+});
+
+describe("a runtime that crashes", () => {
+  it("is started again on the same port, with all messages", async (context) => {
+    const state = await folder(context);
+    const { edge, url, holder } = await edgeOn(context, state);
+    await message(url, "one");
+    for (const again of [1, 2]) {
+      const [runtime] = readRecord(join(state, "lock"))?.children ?? [];
+      assert(runtime !== undefined);
+      process.kill(runtime.pid, "SIGKILL");
+      const before = performance.now();
+      await eventually(() => !isRunning(runtime), "it is gone");
+      while (!(await answers(url))) await sleep(20);
+      context.diagnostic(`crash ${again}: serves again after ${Math.round(performance.now() - before)} ms`);
+    }
+    assert.equal(await waits(url), "kept");
+    assert.equal(readRecord(join(state, "lock"))?.children.length, 1);
+    edge.process.kill("SIGTERM");
+    const { code, stderr } = await edge.finished;
+    assert.equal(code, 0);
+    assert.match(stderr, /workerd, which runs the edge, ended by SIGKILL: it is started again at once \[EdgeCrashed\]/);
+    assert(holder.folder !== undefined && !existsSync(holder.folder));
   });
 });
 
@@ -260,7 +308,10 @@ describe("databases of empty objects", () => {
   it("do not accumulate over a restart after 90 requests for unknown connections", async (context) => {
     const state = await folder(context);
     const files = () =>
-      readdirSync(state, { recursive: true }).filter((name) => String(name).endsWith(".sqlite")).length;
+      readdirSync(state, { recursive: true, encoding: "utf8" }).filter(
+        // What was counted stays.
+        (name) => name.endsWith(".sqlite") && !name.includes("-Collector"),
+      ).length;
     const edge = () => startLocalEdge({ port: 0, relayAllow: [], dev: "open", state });
     await (await edge()).close();
     const before = files();

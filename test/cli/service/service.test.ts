@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { launchAgent, type Service, systemUnit, userUnit } from "../../../src/cli/service/service-files.ts";
@@ -145,5 +145,120 @@ describe("grooveway service", LINUX, () => {
     assert.equal(code, 0);
     assert.match(stdout, /^Description=grooveway-office$/m);
     assert.ok(stdout.includes(`"--" "${file}"`));
+  });
+});
+
+describe("grooveway service install edge", LINUX, () => {
+  async function edgeFiles(t: TestContext) {
+    const { env, place } = await fakeSystemd(t);
+    await chmod(place, 0o755);
+    const at = (name: string) => join(place, name);
+    await writeFile(at("keys.json"), "{}", { mode: 0o644 });
+    await writeFile(at("admin"), "secret", { mode: 0o600 });
+    await writeFile(at("key.pem"), "", { mode: 0o600 });
+    await writeFile(at("cert.pem"), "", { mode: 0o644 });
+    await writeFile(at("revoked"), "", { mode: 0o600 });
+    const config = `port = 443\nname = "edge.example.com"\nkeys = "keys.json"\ntls-key = "key.pem"\ntls-cert = "cert.pem"
+admin-token = "@admin"\n`;
+    await writeFile(at("edge.toml"), config, { mode: 0o640 });
+    const install = (...args: readonly string[]) => run(t, ["service", "install", "--print", ...args], undefined, env);
+    return { at, install };
+  }
+
+  it("hands a service of the system copies of what it cannot read, and no secret; systemd finds no fault", async (t) => {
+    const { at, install } = await edgeFiles(t);
+    const { code, stdout, stderr } = await install(
+      "--system",
+      "edge",
+      "--config",
+      at("edge.toml"),
+      "--rate",
+      "connects=9",
+    );
+    assert.deepEqual([code, stderr], [0, ""]);
+    for (const line of [
+      "DynamicUser=yes",
+      "StateDirectory=grooveway-edge",
+      "KillMode=mixed",
+      "TimeoutStopSec=20",
+      "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+      `LoadCredential=config:${at("edge.toml")}`,
+      `LoadCredential=tls-key:${at("key.pem")}`,
+      `LoadCredential=admin-token:${at("admin")}`,
+    ]) {
+      assert.ok(stdout.split("\n").includes(line), `${line}\n${stdout}`);
+    }
+    const command = stdout.split("\n").find((line) => line.startsWith("ExecStart=")) ?? "";
+    for (const words of [
+      `"--config" "\${CREDENTIALS_DIRECTORY}/config"`,
+      `"--tls-key" "\${CREDENTIALS_DIRECTORY}/tls-key"`,
+      `"--admin-token" "@\${CREDENTIALS_DIRECTORY}/admin-token"`,
+      `"--state" "%S/grooveway-edge/mailboxes"`,
+      `"--rate=connects=9"`,
+    ]) {
+      assert.ok(command.includes(words), `${words}\n${command}`);
+    }
+    assert.doesNotMatch(stdout, /secret/);
+    if (spawnSync("systemd-analyze", ["--version"]).status !== 0) {
+      t.diagnostic("SKIPPED: systemd-analyze is not installed");
+      return;
+    }
+    await writeFile(at("grooveway-edge.service"), stdout);
+    const verify = spawnSync("systemd-analyze", ["verify", "--system", "--man=no", at("grooveway-edge.service")], {
+      encoding: "utf8",
+      env: { ...process.env, HOME: at("") },
+    });
+    const ours = verify.stderr.split("\n").filter((line) => line.includes("grooveway"));
+    assert.deepEqual([ours, verify.status], [[], 0], verify.stderr);
+  });
+
+  it("names files that all may read by their paths, so that their changes count", async (t) => {
+    const { at, install } = await edgeFiles(t);
+    const { stdout } = await install("--system", "edge", "--keys", at("keys.json"));
+    assert.ok(stdout.includes(`"--keys" "${at("keys.json")}"`), stdout);
+    const user = await install("edge", "--state", "mailboxes", "--config", at("edge.toml"));
+    assert.ok(user.stdout.includes(`"--tls-key" "${at("key.pem")}"`), user.stdout);
+    assert.ok(user.stdout.includes(`"--state" "${join(process.cwd(), "mailboxes")}"`), user.stdout);
+    assert.match(user.stdout, /^KillMode=mixed$/m);
+  });
+
+  it("belongs to the group that may read a file, which is then named by its path", async (t) => {
+    const { at, install } = await edgeFiles(t);
+    // Root's own group is none of others.
+    const group = process.getgid?.() || 54321;
+    await chown(at("key.pem"), process.getuid?.() ?? 0, group);
+    await chmod(at("key.pem"), 0o640);
+    const { stdout, stderr } = await install(
+      "--system",
+      "edge",
+      "--tls-key",
+      at("key.pem"),
+      "--tls-cert",
+      at("cert.pem"),
+    );
+    assert.ok(stdout.includes(`"--tls-key" "${at("key.pem")}"`), stdout + stderr);
+    assert.match(stdout, new RegExp(`^SupplementaryGroups=${group}$`, "m"));
+    assert.doesNotMatch(stdout, /LoadCredential/);
+  });
+
+  it("refuses what would not work as a service, and says what to change", async (t) => {
+    const { at, install } = await edgeFiles(t);
+    for (const [args, why] of [
+      [
+        ["--system", "edge", "--state", "x"],
+        /--system keeps the mailboxes in a state folder of its own.*leave out --state/,
+      ],
+      [["edge"], /without --state the mailboxes are lost at each start: give --state DIR/],
+      [["--system", "edge", "--admin-token", "hidden"], /put the token in a file, --admin-token @FILE/],
+      [["--system", "edge", "--keys", at("keys.json"), "--revoked", at("revoked")], /run chmod o\+r/],
+      [["--system", "edge", "--keys", at("none")], /there is no file/],
+      [["--system", "edge", "--prot", "1"], /there is no option --prot, did you mean --port/],
+      [["--system", "edge", "backup"], /one argument too many/],
+    ] as const) {
+      const { code, stderr, stdout } = await install(...args);
+      assert.notEqual(code, 0);
+      assert.match(stderr, why);
+      assert.doesNotMatch(stderr + stdout, /hidden/);
+    }
   });
 });

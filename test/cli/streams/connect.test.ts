@@ -5,9 +5,10 @@ import { rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { before, describe, it, type TestContext } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
+import { REPLIES } from "../../../src/cli/streams/socks-server.ts";
 import { afterAll, startEdge } from "../../edge/mailbox/support.ts";
 import { folder, run, start, takenPort } from "../support.ts";
-import { echo, errorOf, isEchoed, open, told } from "./support.ts";
+import { echo, errorOf, isEchoed, open, socksTo, told } from "./support.ts";
 
 /** A file that is replaced as editors do it. */
 class Listed {
@@ -86,6 +87,41 @@ describe("grooveway connect", () => {
     await ended;
     const third = open(t, { port: Number(bound), host: "127.0.0.1" });
     assert.equal(await errorOf(third), "ECONNREFUSED");
+  });
+
+  it("exposes and forwards SOCKS, and ends connections to what is not listed any more", async (t) => {
+    const { office, exposed, forwarded, here, expose, forward } = await users(t, edge);
+    const [first, second] = [await echo(t), await echo(t)];
+    const socks = join(here, "socks");
+    await exposed.write(`[socks]\nexpose = ["${first}", "${second}"]\n`);
+    await forwarded.write(`[socks.forward]\n"unix:${socks}" = "${office}"\n`);
+    const exposing = expose();
+    await exposing.line(new RegExp(`SOCKS at ${office} reaches ${second}$`, "m"));
+    const forwarding = forward();
+    await forwarding.line(/unix:.* is SOCKS at office/);
+    const [one, other] = [open(t, { path: socks }), open(t, { path: socks })];
+    assert.equal(await socksTo(one, first), REPLIES.Succeeded);
+    assert.equal(await socksTo(other, second), REPLIES.Succeeded);
+    await isEchoed(one, "one");
+    await isEchoed(other, "other");
+
+    const gone = once(one, "close");
+    await exposed.write(`[expose]\necho = "${first}"\n[socks]\nexpose = ["${second}"]\n`);
+    await exposing.line(new RegExp(`SOCKS at ${office} reaches ${first} no more`));
+    await gone;
+    await isEchoed(other, "undisturbed");
+    assert.equal(await socksTo(open(t, { path: socks }), first), REPLIES.NotAllowed);
+
+    const ended = once(other, "close");
+    await exposed.write(`[expose]\necho = "${first}"\n`);
+    await ended;
+    const none = open(t, { path: socks }).resume();
+    await once(none, "close");
+
+    const path = join(here, "echo");
+    await forwarded.write(`[forward]\n"unix:${path}" = "${office}:echo"\n`);
+    await forwarding.line(/unix:.*echo is /);
+    await isEchoed(open(t, { path }), "by its name");
   });
 
   it("goes on with what it has if the file cannot be read or a port is taken, and says so in a line each", async (t) => {

@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { describe, it, type TestContext } from "node:test";
-import { parseDestination } from "../../../src/cli/streams/socks-destinations.ts";
 import { socksReply } from "../../../src/cli/streams/socks-server.ts";
 import { SocksService } from "../../../src/cli/streams/socks-service.ts";
 import type { DeviceStream } from "../../../src/device/index.ts";
+import { type Destination, parseDestination } from "../../../src/edge/policy/destinations.ts";
 
 /** A stream without a network, whose other end is the program. */
 class TestStream implements DeviceStream {
@@ -93,16 +93,20 @@ interface Setting {
   readonly answers?: readonly (readonly string[] | Error)[];
 }
 
+function destinationsOf(list: readonly string[]): readonly Destination[] {
+  return list.map((text) => {
+    const parsed = parseDestination(text);
+    assert.ok(parsed.ok, text);
+    return parsed.value;
+  });
+}
+
 function served({ list, answers = [] }: Setting) {
   const stream = new TestStream();
   const refusals: string[] = [];
   const names: string[] = [];
   const service = new SocksService({
-    destinations: list.map((text) => {
-      const parsed = parseDestination(text);
-      assert.ok(parsed.ok, text);
-      return parsed.value;
-    }),
+    destinations: destinationsOf(list),
     refused: (_, why) => refusals.push(why),
     resolve: async (name) => {
       const answer = answers[names.push(name) - 1] ?? new Error("asked too often");
@@ -110,7 +114,7 @@ function served({ list, answers = [] }: Setting) {
       return answer;
     },
   });
-  return { stream, refusals, names, ended: service.serve(stream) };
+  return { service, stream, refusals, names, ended: service.serve(stream) };
 }
 
 function asking(host: string, port: number, command = 1): number[] {
@@ -195,11 +199,9 @@ describe("the SOCKS service", () => {
     const made = await target(t);
     const answer = Promise.withResolvers<string[]>();
     const asked = Promise.withResolvers<void>();
-    const parsed = parseDestination(`localhost:${made.port}`);
-    assert.ok(parsed.ok);
     const stream = new TestStream();
     const service = new SocksService({
-      destinations: [parsed.value],
+      destinations: destinationsOf([`localhost:${made.port}`]),
       refused: () => undefined,
       resolve: () => {
         asked.resolve();
@@ -218,6 +220,52 @@ describe("the SOCKS service", () => {
     await once(last, "data");
     last.destroy();
     assert.equal(made.connections, 1);
+  });
+
+  it("ends the connections to what is not listed any more, and no others", async (t) => {
+    const { port } = await target(t);
+    const list = [`${NAME}:${port}`, `127.0.0.1:${port}`];
+    const { service, stream: byName, ended } = served({ list, answers: [["127.0.0.1"]] });
+    const byAddress = new TestStream();
+    const other = service.serve(byAddress);
+    byName.send(...asking(NAME, port));
+    byAddress.send(...asking("0x7f.1", port));
+    for (const stream of [byName, byAddress]) assert.deepEqual(await stream.read(13), [...connected, 33]);
+    service.setDestinations(destinationsOf([`127.0.0.1:${port}`]));
+    await ended;
+    assert.deepEqual([byName.wasReset, byAddress.wasReset], [true, false]);
+    byAddress.send(65);
+    assert.deepEqual(await byAddress.read(1), [65]);
+    service.setDestinations(destinationsOf([`${NAME}:${port}`]));
+    await other;
+    assert.equal(byAddress.wasReset, true);
+  });
+
+  it("opens no connection to what is not listed any more when its name was looked up", async (t) => {
+    const made = await target(t);
+    const answer = Promise.withResolvers<string[]>();
+    const asked = Promise.withResolvers<void>();
+    const refusals: string[] = [];
+    const stream = new TestStream();
+    const service = new SocksService({
+      destinations: destinationsOf([`localhost:${made.port}`]),
+      refused: (_, why) => refusals.push(why),
+      resolve: () => {
+        asked.resolve();
+        return answer.promise;
+      },
+    });
+    const ended = service.serve(stream);
+    stream.send(...asking("localhost", made.port));
+    await stream.read(2);
+    await asked.promise;
+    service.setDestinations(destinationsOf([`127.0.0.1:${made.port + 1 > 65535 ? 1 : made.port + 1}`]));
+    answer.resolve(["127.0.0.1"]);
+    assert.deepEqual(await stream.readAll(), [...socksReply("NotAllowed")]);
+    await stream.writer.close();
+    await ended;
+    assert.equal(made.connections, 0);
+    assert.match(refusals.join(), /not listed/);
   });
 
   it("resets a program that ends or fails within its request", async () => {

@@ -45,7 +45,7 @@ async function proxy(t: TestContext, edge: string, list: readonly string[]) {
     env,
   );
   const [, port = ""] = await forward.line(/127\.0\.0\.1:([0-9]+) is SOCKS at office/);
-  return { port: Number(port), expose, forward };
+  return { port: Number(port), expose, forward, office, env };
 }
 
 /** Asks a proxy for a host; resolves with its reply. */
@@ -91,6 +91,18 @@ describe("a SOCKS proxy at another device", () => {
     if (curl.exitCode === null) await once(curl, "exit");
     assert.equal(curl.exitCode, 0);
     assert.equal(digest.digest("hex"), createHash("sha256").update(page).digest("hex"));
+  });
+
+  it("is listed by ls, after the services", async (t) => {
+    const list = ["--socks", "git.example.com:22,443", "web=127.0.0.1:80", "*.corp.example.com:443"];
+    const { office, env, forward } = await proxy(t, edge.url, list);
+    forward.process.kill("SIGTERM");
+    await forward.finished;
+    const listed = await run(t, ["ls", "--edge", edge.url, "--as", "alice/lists", office], undefined, env);
+    assert.deepEqual(
+      [listed.code, listed.stdout],
+      [0, "web\n--socks git.example.com:22,443\n--socks *.corp.example.com:443\n"],
+    );
   });
 
   it("refuses what is not listed, and says why at the exposing side", async (t) => {

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { StreamLog, statusText } from "../../../src/cli/streams/stream-log.ts";
+import { type DeviceStream, StreamError, type StreamReason } from "../../../src/device/index.ts";
 
 /** A terminal that remembers what was written. */
 function terminal(columns: number) {
@@ -81,4 +82,38 @@ it("--json has an object with time, event and message on each line", (t) => {
     ],
   );
   assert.ok(lines.every((line) => !/\p{Cc}/u.test(line)));
+});
+
+describe("the reason of a reset", () => {
+  const reset = (reason: StreamReason) =>
+    ({ closed: Promise.reject(new StreamError(reason, "office/desk")) }) as unknown as DeviceStream;
+
+  it("is printed once for the connections that end together", async (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const lines = printed(t);
+    const log = new StreamLog();
+    const both = () => Promise.all([1, 2].map(() => log.tellReset("office/desk:ssh", reset("ResumeTimeout"))));
+    await both();
+    assert.equal(lines.length, 1);
+    assert.match(lines[0] ?? "", /^grooveway: office\/desk:ssh: connections are reset: .*\[ResumeTimeout\]$/);
+    await log.tellReset("office/desk:db", reset("ResumeTimeout"));
+    assert.equal(lines.length, 2);
+    t.mock.timers.tick(1000);
+    await both();
+    assert.equal(lines.length, 3);
+  });
+
+  it("is not printed if a program or the command ends the connection, or if it is ordinary", async (t) => {
+    const lines = printed(t);
+    const log = new StreamLog();
+    await log.tellReset("ssh", reset("ConnectionReset"));
+    await log.tellReset("ssh", reset("Closed"), ["Closed"]);
+    await log.tellReset("ssh", { closed: Promise.resolve() } as DeviceStream);
+    assert.deepEqual(lines, []);
+    await log.tellReset("ssh", reset("Closed"));
+    assert.equal(lines.length, 1);
+    log.end();
+    await log.tellReset("ssh", reset("Closed"));
+    assert.equal(lines.length, 1);
+  });
 });

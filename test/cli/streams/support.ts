@@ -36,6 +36,19 @@ export async function isEchoed(socket: Socket, text: string): Promise<void> {
   assert.equal(got, text);
 }
 
+/** Asks a SOCKS 5 proxy for an IPv4 address and port; resolves with its reply. */
+export async function socksTo(socket: Socket, target: string): Promise<number | undefined> {
+  const [host = "", port = ""] = target.split(":");
+  const [high, low] = [Number(port) >> 8, Number(port) & 0xff];
+  socket.write(Uint8Array.of(5, 1, 0, 5, 1, 0, 1, ...host.split(".").map(Number), high, low));
+  let got = Buffer.alloc(0);
+  while (got.length < 12) {
+    const [piece] = (await once(socket, "data")) as [Buffer];
+    got = Buffer.concat([got, piece]);
+  }
+  return got[3];
+}
+
 /** Resolves with the code of the error with which a socket ends. */
 export async function errorOf(socket: Socket): Promise<string | undefined> {
   socket.resume();

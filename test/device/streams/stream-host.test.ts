@@ -1,11 +1,22 @@
 /** What a device does with packets of others, honest or not. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
+import fc from "fast-check";
 import { DeviceError, MemoryKeyring } from "../../../src/device/index.ts";
-import type { Destination } from "../../../src/device/relay-connection.ts";
-import { CHANNELS, CHANNELS_OF_IDENTITY } from "../../../src/device/streams/limits.ts";
+import type { Destination, RelayConnection } from "../../../src/device/relay-connection.ts";
+import { CHANNELS, CHANNELS_OF_IDENTITY, LAST_PACKET, NOTICES } from "../../../src/device/streams/limits.ts";
 import { StreamHost } from "../../../src/device/streams/stream-host.ts";
-import { CHACHA_POLY, CreditPool, StreamChannel } from "../../../src/streams/index.ts";
+import {
+  ALL_ROUTES,
+  CHACHA_POLY,
+  CreditPool,
+  encodeNotice,
+  PACKET_HEADER,
+  StreamChannel,
+} from "../../../src/streams/index.ts";
+import { encodePacket, KIND } from "../../../src/streams/packet.ts";
+import { runs } from "../../support/long-form.ts";
 
 const BOB = "grooveDevice://bob/pc";
 
@@ -52,6 +63,7 @@ function hello(from: string, route: number): Uint8Array {
     role: "initiator",
     route,
     pool: new CreditPool(),
+    peer: "bob",
     now: 0,
     suites: [CHACHA_POLY],
     initiatorAddress: from,
@@ -106,6 +118,73 @@ describe("a device that others dial", () => {
     packets.begin(undefined);
     packets.data(whole);
     assert.equal(bob.begun, 0);
+    bob.end();
+  });
+
+  it("ends the channels of a device whose token has ended, at the word of the edge, and no others", () => {
+    const bob = device();
+    const notice = encodeNotice(ALL_ROUTES, "TokenEnded");
+    for (const from of ["alice/pc", "eve/pc"]) for (const route of [7, 8]) bob.say(from, hello(from, route));
+    bob.say("eve/pc", notice);
+    // A channel that goes on takes its hello again; one that has ended begins anew.
+    for (const from of ["alice/pc", "eve/pc"]) for (const route of [7, 8]) bob.say(from, hello(from, route));
+    assert.equal(bob.begun, 6);
+    bob.end();
+  });
+
+  it("survives whatever packets come from whomever, in pieces", () => {
+    const senders = fc.constantFrom("alice/pc", "alice/2", "eve/pc", "eve", "bob/pc", undefined);
+    const route = fc.oneof(fc.constant(ALL_ROUTES), fc.constantFrom(7, 8), fc.nat(0xffffffff));
+    const body = fc.oneof(
+      fc.uint8Array({ minLength: 1, maxLength: 80 }),
+      fc.tuple(fc.constantFrom(...Object.values(KIND)), fc.uint8Array({ maxLength: 80 })).map(([kind, rest]) => {
+        return Uint8Array.of(kind, ...rest);
+      }),
+      fc.constant(hello("alice/pc", 7).subarray(PACKET_HEADER)),
+    );
+    const packet = fc.tuple(route, body).map(([to, octets]) => encodePacket(to, octets));
+    const message = fc.record({ from: senders, packets: fc.array(packet, { maxLength: 5 }), cut: fc.nat(200) });
+    fc.assert(
+      fc.property(fc.array(message, { maxLength: 40 }), (messages) => {
+        const bob = device();
+        const receivers = [bob.host.receiver(BOB), bob.host.receiver("grooveIdentity://bob"), bob.host.edgeReceiver()];
+        for (const [n, { from, packets, cut }] of messages.entries()) {
+          const octets = Buffer.concat(packets);
+          const receiver = receivers[n % receivers.length];
+          receiver?.begin(from);
+          receiver?.data(octets.subarray(0, cut));
+          receiver?.data(octets.subarray(cut));
+          if (cut % 2 === 0) receiver?.end();
+        }
+        const offered = messages.length * 5;
+        assert.ok(bob.begun <= Math.min(offered, CHANNELS / 2));
+        bob.end();
+      }),
+      { numRuns: runs(1000) },
+    );
+  });
+
+  it("answers others though the sessions to some are never opened", async (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const bob = device();
+    const asked: string[] = [];
+    const carrier = {
+      transport: { capabilities: {} },
+      engine: { closed: undefined },
+      session: ({ key }: Destination) => {
+        asked.push(key);
+        return new Promise(() => undefined);
+      },
+    } as unknown as RelayConnection;
+    bob.host.attach(carrier);
+    const unknown = hello("eve/pc", 7);
+    unknown[PACKET_HEADER] = 4;
+    for (let n = 0; n < 2 * NOTICES; n += 1) bob.say(`eve/${n}`, unknown);
+    assert.equal(asked.length, NOTICES);
+    t.mock.timers.tick(LAST_PACKET);
+    await turn();
+    bob.say("alice/pc", unknown);
+    assert.deepEqual(asked.slice(NOTICES), ["alice/pc"]);
     bob.end();
   });
 

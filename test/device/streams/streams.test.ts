@@ -1,10 +1,10 @@
 /** Streams between two devices of a real edge, as an application sees them. */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { type DeviceStream, StreamError } from "../../../src/device/index.ts";
 import { publicKeyOf } from "../../../src/streams/index.ts";
 import { afterAll, connect, mailboxOf, startEdge } from "../../edge/mailbox/support.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { admit, digestOf, expectedDigest, piecesOf, sendAll, streamer } from "./support.ts";
 
 const MIB = 1024 * 1024;
@@ -17,7 +17,7 @@ async function textOf({ readable }: DeviceStream): Promise<string> {
 }
 
 describe("streams between devices", () => {
-  let edge: LocalEdge;
+  let edge: InspectedEdge;
   const context = afterAll();
   before(async () => {
     edge = await startEdge(context);
@@ -95,6 +95,35 @@ describe("streams between devices", () => {
     await assert.rejects(here.closed, { reason: "ConnectionReset" });
   });
 
+  it("are plain if both devices want it, and refused by name at both ends if only one does", async () => {
+    const refusals: string[] = [];
+    const onStreamsRefused = (address: string, reason: string) => refusals.push(`${address} ${reason}`);
+    const [bob, carol] = await Promise.all([
+      streamer(edge, "bob/plain", "websocket", { plain: true, onStreamsRefused }),
+      streamer(edge, "carol/sealed", "websocket", { onStreamsRefused }),
+    ]);
+    const [plain, sealed] = await Promise.all([
+      streamer(edge, "alice/plain", "websocket", { plain: true }),
+      streamer(edge, "alice/sealed"),
+    ]);
+    for (const server of [bob, carol]) {
+      for (const client of [plain, sealed]) admit(server, client);
+      server.device.serve("echo", (stream) => stream.readable.pipeTo(stream.writable));
+    }
+    for (const [client, server] of [
+      [plain, bob],
+      [sealed, carol],
+    ] as const) {
+      const stream = await client.device.dial(server.address, "echo");
+      await sendAll(stream, [encoder.encode("hello")]);
+      assert.equal(await textOf(stream), "hello");
+    }
+    const isRefused = { code: "StreamReset", reason: "SuiteRefused" };
+    await assert.rejects(plain.device.dial(carol.address, "echo"), isRefused);
+    await assert.rejects(sealed.device.dial(bob.address, "echo"), isRefused);
+    assert.deepEqual(refusals.sort(), ["alice/plain SuiteRefused", "alice/sealed SuiteRefused"]);
+  });
+
   it("end when trust is withdrawn", async () => {
     const [alice, bob] = await Promise.all([streamer(edge, "alice/trust"), streamer(edge, "bob/trust")]);
     admit(bob, alice);
@@ -146,6 +175,22 @@ describe("streams between devices", () => {
     const there = await served.promise;
     giveUp.abort();
     await assert.rejects(dialing, { code: "Aborted" });
+    await assert.rejects(there.closed, { reason: "ConnectionReset" });
+  });
+
+  it("are reset by the signal with which they were opened", async () => {
+    const [alice, bob] = await Promise.all([streamer(edge, "alice/abort"), streamer(edge, "bob/abort")]);
+    admit(bob, alice);
+    const served = Promise.withResolvers<DeviceStream>();
+    bob.device.serve("wait", (stream) => {
+      stream.accept();
+      served.resolve(stream);
+    });
+    const giveUp = new AbortController();
+    const here = await alice.device.dial(bob.address, "wait", { signal: giveUp.signal });
+    const there = await served.promise;
+    giveUp.abort();
+    await assert.rejects(here.closed, { reason: "ConnectionReset" });
     await assert.rejects(there.closed, { reason: "ConnectionReset" });
   });
 

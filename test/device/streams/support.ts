@@ -42,7 +42,11 @@ export async function sendAll({ writable }: DeviceStream, pieces: Iterable<Uint8
 }
 
 /** Reads a stream to its end. Returns how much came, and its digest. */
-export async function digestOf({ readable }: DeviceStream): Promise<{ octets: number; digest: string }> {
+export async function digestOf({
+  readable,
+}: {
+  readonly readable: AsyncIterable<Uint8Array>;
+}): Promise<{ octets: number; digest: string }> {
   const hash = createHash("sha256");
   let octets = 0;
   for await (const piece of readable) {

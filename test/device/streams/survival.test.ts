@@ -5,6 +5,7 @@ import { before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { type DeviceStream, StreamError } from "../../../src/device/index.ts";
 import { afterAll, startEdge } from "../../edge/mailbox/support.ts";
+import { FULL } from "../../support/long-form.ts";
 import { type Carried, Obstacle } from "../../support/obstacle.ts";
 import { admit, digestOf, expectedDigest, piecesOf, sendAll, streamer } from "./support.ts";
 
@@ -24,7 +25,7 @@ describe("a stream", () => {
     ["longlived", ["longlived get", "longlived post"]],
     ["polling", ["polling"]],
   ] as const satisfies readonly (readonly [string, readonly Carried[]])[]) {
-    const octets = transport === "polling" ? 4 * MIB : 64 * MIB;
+    const octets = transport === "polling" ? 4 * MIB : FULL ? 64 * MIB : 16 * MIB;
 
     it(`of ${octets / MIB} MiB goes on while both connections are cut again and again, over ${transport}`, async (t) => {
       const [here, there] = await Promise.all([Obstacle.start(t, edge.url), Obstacle.start(t, edge.url)]);

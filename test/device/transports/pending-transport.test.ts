@@ -1,6 +1,7 @@
 /** A transport that is closed while its way is still to be found. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { DeviceError } from "../../../src/device/device-error.ts";
 import { PendingTransport } from "../../../src/device/transports/pending-transport.ts";
 import { CAPABILITIES, type Transport, type Way } from "../../../src/device/transports/transport.ts";
 import { soon } from "../../support/watch.ts";
@@ -66,6 +67,38 @@ describe("a transport without a way", () => {
     await assert.rejects(transport.established, { code: "Closed" });
     await new Promise((resolve) => setImmediate(resolve));
     assert.equal(opened, 0);
+  });
+
+  it("takes what is written only when the transport that is established has taken it", async () => {
+    const taking = Promise.withResolvers<void>();
+    const established = Promise.withResolvers<void>();
+    const written: Uint8Array[] = [];
+    const transport = new PendingTransport("websocket", {
+      find: async () => [WAY, { ...WAY, host: "other.example.com" }],
+      open: async () => {
+        if (written.length > 0) return { ...broken(), established: established.promise, write: take };
+        return {
+          ...broken(),
+          established: Promise.reject(new DeviceError("ConnectFailed", "this way fails")),
+          write: take,
+        };
+      },
+    });
+    const take = (octets: readonly Uint8Array[]) => {
+      written.push(...octets);
+      return written.length < 2 ? never : taking.promise;
+    };
+    let isTaken = false;
+    const writing = transport.write([Uint8Array.of(1)]).then(() => {
+      isTaken = true;
+    });
+    await new Promise((resolve) => setImmediate(resolve));
+    established.resolve();
+    await transport.established;
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual([written.length, isTaken], [2, false], "both ways got it, and the second is not done");
+    taking.resolve();
+    await soon(writing, "the end of writing");
   });
 
   it("survives a way that cannot be written to", async () => {

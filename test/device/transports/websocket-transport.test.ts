@@ -11,7 +11,7 @@ import {
   WEBSOCKET_PING,
 } from "../../../src/device/limits.ts";
 import { direct } from "../../../src/device/transports/dial.ts";
-import { nodeWebSockets } from "../../../src/device/transports/node-websocket.ts";
+import { neverZero, nodeWebSockets } from "../../../src/device/transports/node-websocket.ts";
 import { edgeRoute } from "../../../src/device/transports/route.ts";
 import type { TransportOptions } from "../../../src/device/transports/transport.ts";
 import {
@@ -54,6 +54,37 @@ function scripted(options: Partial<TransportOptions> = {}) {
   assert.ok(events !== undefined);
   return { transport, sent, socket, events };
 }
+
+describe("what was read", () => {
+  it("is freed with the next read, unless it is part of other memory", async () => {
+    const { transport, events } = scripted();
+    events.onOpen();
+    const [whole, waiting, memory] = [new Uint8Array(5000), new Uint8Array(6000), new Uint8Array(7000)];
+    const reading = transport.read();
+    events.onMessage(whole);
+    assert.equal((await reading)?.length, 5000);
+    events.onMessage(waiting);
+    events.onMessage(memory.subarray(0, 6999));
+    assert.equal(whole.length, 5000, "it is in use until then");
+    assert.equal((await transport.read())?.length, 6000);
+    assert.deepEqual([whole.length, waiting.length], [0, 6000]);
+    assert.equal((await transport.read())?.length, 6999);
+    void transport.read();
+    assert.deepEqual([waiting.length, memory.length], [0, 7000]);
+    transport.close();
+  });
+});
+
+describe("the mask of a message", () => {
+  it("is never zero: `ws` would send the message's own memory, which is used again", () => {
+    const mask = new Uint8Array(4);
+    neverZero(mask);
+    assert.ok(mask.some((octet) => octet !== 0));
+    const other = Uint8Array.of(0, 0, 7, 0);
+    neverZero(other);
+    assert.deepEqual([...other], [0, 0, 7, 0]);
+  });
+});
 
 describe("marks of an edge", () => {
   it("are answered when all before them is read", async () => {

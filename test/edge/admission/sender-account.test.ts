@@ -35,21 +35,38 @@ describe("the account of a sender", () => {
     assert.equal(account.reserve("two", ask(1, 16)), 16);
   });
 
+  it("of a relay leaves each identity as much as one has taken", () => {
+    const { account, kept } = started(1024);
+    const fill = (identity: string) => {
+      let n = 0;
+      while (account.reserve(`${identity}'s ${n}`, { ...ask(1), identity }) !== undefined) n += 1;
+      return n;
+    };
+    assert.deepEqual(["mallory", "alice", "bob"].map(fill), [512, 256, 128]);
+    assert.equal(account.reserve("mallory's 0", { ...ask(1, 2), identity: "mallory" }), 1, "what it has stays");
+    assert.ok(!account.isSpent("alice"));
+    account.reserve("more of mallory's", { ...tell(600), identity: "mallory" });
+    assert.ok(account.isSpent("mallory") && !account.isSpent("alice"), "it has twice what it may have");
+    for (const key of [...kept.keys()]) if (key.startsWith("reserved:")) account.reserve(key.slice(9), tell(0));
+    assert.equal(kept.size, 0);
+  });
+
   it("keeps the sum of its mailboxes, never grants beyond the limit, and leaves nothing behind", () => {
     const call = fc.record({
       mailbox: fc.constantFrom("one", "two", "three"),
       needed: fc.nat(80),
       more: fc.nat(80),
       stored: fc.boolean(),
+      identity: fc.constantFrom(undefined, "alice", "bob"),
     });
     fc.assert(
       fc.property(fc.array(call), (calls) => {
         const { account, kept } = started(100);
         const reserved = new Map<string, number>();
         const sum = () => [...reserved.values()].reduce((one, other) => one + other, 0);
-        for (const { mailbox, needed, more, stored } of calls) {
+        for (const { mailbox, needed, more, stored, identity } of calls) {
           const before = sum();
-          const granted = account.reserve(mailbox, { needed, wanted: needed + more, stored });
+          const granted = account.reserve(mailbox, { needed, wanted: needed + more, stored, identity });
           if (granted !== undefined) reserved.set(mailbox, granted);
           if (stored) assert.equal(granted, needed + more);
           else if (granted !== undefined) assert.ok(granted >= needed && (sum() <= 100 || sum() <= before));

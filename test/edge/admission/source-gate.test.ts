@@ -8,6 +8,8 @@ import {
   CROWDED_TIME,
   MISSES,
   MISSES_RATE,
+  TOKEN_CONTACTS,
+  TOKEN_CONTACTS_RATE,
   TURNED_PAUSE,
   TURNED_WAITING,
 } from "../../../src/edge/admission/limits.ts";
@@ -40,7 +42,7 @@ function started() {
         turn: (turned) => turned,
       },
     );
-  return { clock, slept, ask, calls: () => calls };
+  return { gate, clock, slept, ask, calls: () => calls };
 }
 
 describe("the source gate", () => {
@@ -64,6 +66,23 @@ describe("the source gate", () => {
     assert.equal(await ask("b", "from elsewhere"), "lives");
     assert.equal(await ask("", "from nowhere"), "lives");
     assert.equal(slept.length, turns + 100, "neither has waited");
+  });
+
+  it("paces many tokens together, faster than a source, and other sources do not wait for them", async () => {
+    const { ask, slept, calls, clock } = started();
+    for (let n = 0; n < TOKEN_CONTACTS; n += 1) assert.equal(await ask(`token:${n}`, `guid ${n}`), "lives");
+    assert.deepEqual(slept, []);
+    await ask("token:next", "next");
+    assert.deepEqual(slept, [1000 / TOKEN_CONTACTS_RATE]);
+    assert.equal(await ask("192.0.2.1", "without a token"), "lives");
+    assert.equal(slept.length, 1);
+    const most = (TOKEN_CONTACTS_RATE * CONTACTS_PATIENCE) / 1000;
+    for (let n = 1; n < most; n += 1) await ask(`token:more ${n}`, `more ${n}`);
+    const before = calls();
+    const late = await ask("token:late", "late");
+    assert.deepEqual([late, calls()], [{ reason: "TooManyHalfOpen", retryAfter: 11 }, before]);
+    clock.time += 1000;
+    assert.equal(await ask("token:late", "late"), "lives");
   });
 
   it("delays refused requests, up to a limit per source", async () => {
@@ -117,6 +136,19 @@ describe("the source gate", () => {
     assert.equal(await ask("a", "guid"), "lives");
     assert.equal(await ask("b", "another"), "lives");
     assert.deepEqual(slept, []);
+  });
+
+  it("refuses look-ups of a source that misses too often, and none for its half-open virtual connections", async () => {
+    const { gate, ask, clock, slept } = started();
+    await ask("a", "guid", "TooManyHalfOpen");
+    for (let n = 0; n < MISSES; n += 1) assert.equal(await gate.look("a"), undefined);
+    assert.deepEqual(await gate.look("a"), { reason: "TooManyLookups", retryAfter: 1 });
+    assert.deepEqual(slept, [TURNED_PAUSE]);
+    assert.equal(await gate.look("b"), undefined);
+    gate.found("a");
+    assert.equal(await gate.look("a"), undefined);
+    clock.time += 1000 / MISSES_RATE;
+    assert.equal(await gate.look("a"), undefined);
   });
 
   it("refuses a source that guesses too often", async () => {

@@ -14,7 +14,7 @@ import { type Clock, Throttle } from "../../../src/edge/admission/throttle.ts";
 import type { Amount, Entrance, Lease, MeterRpc } from "../../../src/edge/rpc/meter-rpc.ts";
 import { bucket, charge, giveBack } from "../../../src/lib/token-bucket.ts";
 
-const RATE = { connections: 1, connects: 1, octets: 1_000_000, messages: 1000, recipients: 1 };
+const RATE = { connections: 1, connects: 1, octets: 1_000_000, messages: 1000, recipients: 1, streams: 1 };
 
 /** A clock that advances only while somebody sleeps. */
 class TestClock implements Clock {

@@ -7,7 +7,7 @@ import { type Charges, InboundMessages } from "../../../src/edge/endpoint/inboun
 import { BATCH_OCTETS, CALL_OCTETS, CALLS_AT_ONCE, WOKEN_MAILBOXES } from "../../../src/edge/endpoint/limits.ts";
 import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
 import { VOLATILE_TIMEOUT } from "../../../src/edge/rpc/deadlines.ts";
-import type { Refusal } from "../../../src/edge/rpc/mailbox-rpc.ts";
+import type { Appended, Refusal } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import { type MessageBatch, unpack } from "../../../src/edge/rpc/message-batch.ts";
 import { type Connection, SessionStatusId } from "../../../src/sstp/index.ts";
 
@@ -435,5 +435,77 @@ describe("messages with flag D", () => {
     }
     assert.deepEqual(new Set(statuses.map(String)), new Set([[SessionStatusId.HostNotReachable, 0].join()]));
     assert.ok(VOLATILE_TIMEOUT < 5000);
+  });
+});
+
+describe("the sessions of a relay that vouches", () => {
+  const RELAY = "grooveDNS://relay.example.com";
+  const PEER = "grooveDevice://p0/pc";
+
+  /** An intake for a relay, whose mailbox answers when it is told to. */
+  function relayed() {
+    const states = new Map<number, string>();
+    const sessions = new Map<number, object>();
+    const answers: ((appended: Appended) => void)[] = [];
+    const engine = {
+      closed: undefined,
+      complete: () => undefined,
+      session: (id: number) => sessions.get(id),
+      setAvailability: (id: number, state: string) => states.set(id, state),
+    } as unknown as Connection;
+    const host = {
+      mailbox: () => ({ append: () => new Promise<Appended>((resolve) => answers.push(resolve)) }),
+      waitUntil: () => undefined,
+      messageLimit: MESSAGE_LIMIT,
+      name: RELAY,
+    } as unknown as EndpointContext;
+    const charges = { copies: () => undefined, wake: () => undefined };
+    const intake = new InboundMessages(host, engine, () => undefined, charges);
+    intake.introduce(RELAY, true, "relay");
+    const open = (id: number, resource = "message") => {
+      sessions.set(id, {});
+      states.set(id, "ready");
+      intake.open(id, RELAY, resource, targets(1), false);
+    };
+    const send = (id: number, who: string) => {
+      intake.begin(id, { ...FIELDS, userRef: `${id}@${who}` });
+      intake.end(id, id);
+      intake.flush();
+    };
+    const answer = async (appended: Appended) => {
+      answers.shift()?.(appended);
+      for (let n = 0; n < 5; n += 1) await turn();
+    };
+    return { intake, states, open, send, answer };
+  }
+
+  it("are all suspended when it has used up its share, also later ones, and all resumed", async () => {
+    const { intake, states, open, send, answer } = relayed();
+    for (const id of [1, 2]) open(id);
+    open(3, "stream");
+    send(1, "alice");
+    await answer({ refusals: [], suspend: 1, suspended: [RELAY] });
+    open(4);
+    const all = () => [1, 2, 3, 4].map((id) => states.get(id));
+    assert.deepEqual(all(), ["notReady", "notReady", "ready", "notReady"]);
+    intake.room(PEER, 2, `${RELAY} alice`);
+    assert.equal(states.get(2), "notReady", "that is room for another");
+    intake.room(PEER, 2, RELAY);
+    assert.deepEqual(all(), ["ready", "ready", "ready", "ready"]);
+    open(5);
+    assert.equal(states.get(5), "ready");
+  });
+
+  it("are suspended although another of its senders got room during the call", async () => {
+    const { intake, states, open, send, answer } = relayed();
+    for (const id of [1, 2]) open(id);
+    send(1, "alice");
+    intake.room(PEER, 7, `${RELAY} bob`);
+    await answer({ refusals: [], suspend: 7, suspended: [`${RELAY} alice`] });
+    assert.deepEqual([states.get(1), states.get(2)], ["notReady", "ready"]);
+    send(2, "carol");
+    intake.room(PEER, 8, `${RELAY} carol`);
+    await answer({ refusals: [], suspend: 8, suspended: [`${RELAY} carol`] });
+    assert.equal(states.get(2), "ready", "its own room came during the call, after what was stored");
   });
 });

@@ -4,10 +4,15 @@ import { afterEach, describe, it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
 import {
+  LINK_STREAMS_HELD,
   MESSAGE_COST,
   OPEN_SESSIONS,
+  REFUSED_TIME,
   SESSION_OUTPUT,
+  STALLED_TIME,
+  STREAM_BATCH,
   STREAM_HELD,
+  STREAM_UNACKNOWLEDGED,
   STREAM_WAITING,
   SUSPENDED_MESSAGES,
   SUSPENDED_OCTETS,
@@ -37,6 +42,18 @@ interface Sent {
   readonly id: string;
 }
 
+/** An outlet that nobody else takes over. */
+function outletOf(host: EndpointContext, engine: object): OutboundMessages {
+  const outlet: OutboundMessages = new OutboundMessages(
+    host,
+    engine as Connection,
+    undefined,
+    () => outlet.fill(),
+    () => assert.fail("nobody else consumes it"),
+  );
+  return outlet;
+}
+
 /** An outlet between an engine driven by the test and a mailbox that answers when the test lets it. */
 async function started() {
   const sent: Sent[] = [];
@@ -44,6 +61,7 @@ async function started() {
   const told: DeliveryReport[] = [];
   const opened = new Map<number, string>();
   const closed: number[] = [];
+  const urgent: boolean[] = [];
   const numbers = new Map<number, number[]>();
   const ids = new Map<number, string>();
   let answers: (() => void)[] | undefined;
@@ -61,7 +79,11 @@ async function started() {
     },
     session: (session: number) => opened.get(session),
     closeSession: (session: number) => closed.push(session),
-    beginMessage(session: number, { userRef }: { userRef: string }) {
+    beginMessage(
+      session: number,
+      { userRef, acknowledgeImmediately }: { userRef: string } & { acknowledgeImmediately: boolean },
+    ) {
+      urgent.push(acknowledgeImmediately);
       sent.push({ session, resource: opened.get(session) ?? "", id: userRef.split("@")[0] ?? "" });
     },
     data: (_: number, octets: Uint8Array) => bodies.push(Buffer.from(octets).toString("hex")),
@@ -84,13 +106,7 @@ async function started() {
     },
   };
   const host = { name: "tunnel", mailbox: () => mailbox, waitUntil: () => undefined } as unknown as EndpointContext;
-  const outlet = new OutboundMessages(
-    host,
-    engine as unknown as Connection,
-    undefined,
-    () => outlet.fill(),
-    () => assert.fail("nobody else consumes it"),
-  );
+  const outlet = outletOf(host, engine);
   assert.equal(await outlet.consume(PEER), true);
   return {
     outlet,
@@ -99,6 +115,8 @@ async function started() {
     bodies,
     opened,
     closed,
+    /** Of each message, whether the device should acknowledge it at once. */
+    urgent,
     /** Ids of the sent messages, in order. */
     get sent() {
       return sent.map(({ id }) => id);
@@ -174,6 +192,18 @@ async function started() {
 }
 
 const some = (count: number, resource = "message") => Array.from({ length: count }, () => resource);
+
+it("a message that came alone leaves nothing in memory once it is sent", async () => {
+  const one = await started();
+  const alone = one.deliver(1, some(1), { size: 1000 });
+  const together = one.deliver(2, some(2));
+  assert.notEqual(alone.length, 0);
+  one.ready("message");
+  one.outlet.fill();
+  assert.deepEqual(one.sent, ["1", "2", "3"]);
+  assert.equal(alone.length, 0);
+  assert.notEqual(together.length, 0);
+});
 
 describe("a mailbox", () => {
   it("is told which messages are done, in any order", async () => {
@@ -625,6 +655,71 @@ describe("what another device streams to this one", () => {
     assert.ok((await Promise.all(others)).includes("gone"));
   });
 
+  it("goes on without acknowledgements, which may wait behind what the device streams itself", async () => {
+    const box = await started();
+    await box.stream(0, 10);
+    box.ready("stream");
+    for (let id = 1; id <= 40; id += 1) {
+      assert.equal(await box.stream(id, BATCH), "taken");
+      box.outlet.fill();
+    }
+    await box.settle();
+    assert.equal(box.sent.length, 41);
+    assert.ok(box.outlet.quiet);
+    assert.deepEqual(box.outlet.snapshot().sent, [], "and nothing is saved of them");
+  });
+
+  it("waits for acknowledgements if there are too many messages without", async () => {
+    const box = await started();
+    await box.stream(0, 1);
+    box.ready("stream");
+    for (let id = 1; id <= STREAM_UNACKNOWLEDGED; id += 1) {
+      await box.stream(id, 1);
+      box.outlet.fill();
+    }
+    assert.equal(box.sent.length, STREAM_UNACKNOWLEDGED);
+    box.acknowledge(0);
+    assert.equal(box.sent.length, STREAM_UNACKNOWLEDGED + 1);
+  });
+
+  it("is acknowledged at the device's leisure, unless too much of it is not or the transport does not slow the edge down", async () => {
+    const box = await started();
+    const asked = async (id: number) => {
+      await box.stream(id, 1);
+      box.outlet.fill();
+      return box.urgent.at(-1);
+    };
+    await box.stream(0, 1);
+    box.ready("stream");
+    for (let id = 1; id < STREAM_UNACKNOWLEDGED / 4; id += 1) assert.equal(await asked(id), false);
+    assert.equal(await asked(STREAM_UNACKNOWLEDGED / 4), true);
+    box.acknowledge(...Array.from({ length: STREAM_UNACKNOWLEDGED / 4 + 1 }, (_, id) => id));
+    assert.equal(await asked(9998), false);
+    box.outlet.paced = false;
+    assert.equal(await asked(9999), true);
+    box.deliver(1, ["message"]);
+    box.ready("message");
+    assert.equal(box.urgent.at(-1), true, "a mailbox waits for its messages");
+  });
+
+  it("waits for acknowledgements where the transport does not slow the edge down", async () => {
+    const box = await started();
+    box.outlet.paced = false;
+    await box.stream(0, 1);
+    box.ready("stream");
+    for (let id = 1; id <= 8; id += 1) {
+      await box.stream(id, BATCH / 2);
+      box.outlet.fill();
+    }
+    const { length } = box.sent;
+    assert.ok(length >= 8 && length <= 9, `${length}`);
+    for (let id = 9; id <= 10; id += 1) await box.stream(id, BATCH / 2);
+    box.outlet.fill();
+    assert.equal(box.sent.length, 8 + 1);
+    box.acknowledge(0, 1, 2, 3, 4, 5, 6, 7, 8);
+    assert.equal(box.sent.length, 11);
+  });
+
   it("leaves the room of other messages with flag D alone", async () => {
     const { box } = await full();
     const envelope = { source: "grooveDevice://a/pc", resourceURL: "other", identityURL: "", deviceURL: PEER };
@@ -634,5 +729,147 @@ describe("what another device streams to this one", () => {
       body: new Uint8Array(VOLATILE_OCTETS / 2 - MESSAGE_COST),
     };
     assert.equal(box.outlet.deliver(PEER, 1, [{ first: NO_NUMBERS, bundle: pack([mail]) }]), "taken");
+  });
+});
+
+describe("what devices stream to those behind a relay", () => {
+  const RELAY = "grooveDNS://relay.example.com";
+  const BATCH = STREAM_BATCH - MESSAGE_COST;
+
+  /** A link whose engine counts what it is given, by destination. */
+  async function linked() {
+    const sessions = new Map<number, string>();
+    const sent = new Map<string, number>();
+    let messages = 0;
+    const engine = {
+      state: "established",
+      closed: undefined,
+      pendingOctets: 0,
+      openFanout({ entries }: { entries: readonly { deviceURL: string; relayURL: string }[] }) {
+        assert.equal(entries[0]?.relayURL, RELAY);
+        sessions.set(sessions.size + 1, entries[0]?.deviceURL ?? "");
+        return sessions.size;
+      },
+      session: (session: number) => sessions.get(session),
+      closeSession: () => undefined,
+      beginMessage: () => undefined,
+      data: (session: number, { length }: Uint8Array) => {
+        const to = sessions.get(session) ?? "";
+        sent.set(to, (sent.get(to) ?? 0) + length);
+      },
+      endMessage: () => {
+        messages += 1;
+        return messages;
+      },
+    };
+    const mailbox = { attach: async () => ({ generation: 1 }), ready: async () => true };
+    const host = { name: RELAY, mailbox: () => mailbox, waitUntil: () => undefined } as unknown as EndpointContext;
+    // As it is after the relay has connected to the edge: its mailbox tells that it is one.
+    const outlet = outletOf(host, engine);
+    assert.equal(await outlet.consume(RELAY), true);
+    const settle = async () => {
+      for (let n = 0; n < 20; n += 1) await Promise.resolve();
+      outlet.fill();
+    };
+    const sessionOf = (to: string) => {
+      const session = [...sessions].findLast(([, device]) => device === `grooveDevice://${to}`)?.[0];
+      assert.ok(session !== undefined);
+      return session;
+    };
+    return {
+      outlet,
+      settle,
+      sent: (to: string) => sent.get(`grooveDevice://${to}`) ?? 0,
+      /** Streams a message to a device. */
+      stream(to: string, size = BATCH): Promise<Taken> {
+        const entries = [{ identityURL: "grooveIdentity://x", deviceURL: `grooveDevice://${to}` }];
+        const envelope = {
+          source: "grooveDevice://a/pc",
+          resourceURL: "stream",
+          identityURL: "",
+          deviceURL: "",
+          entries,
+        };
+        return outlet.stream(
+          RELAY,
+          1,
+          pack([{ envelope, fields: { userRef: "1", track: false }, body: new Uint8Array(size) }]),
+        );
+      },
+      state(to: string, state: "ready" | "suspended") {
+        outlet.sessionState(sessionOf(to), state);
+        outlet.fill();
+      },
+      lockedOut: (to: string) => outlet.nobodyLeft(sessionOf(to), true),
+    };
+  }
+
+  const isTaken = async (link: Awaited<ReturnType<typeof linked>>, streaming: Promise<Taken>) => {
+    let taken: Taken | undefined;
+    void streaming.then((answer) => {
+      taken = answer;
+    });
+    await link.settle();
+    return taken === "taken";
+  };
+
+  afterEach(() => mock.timers.reset());
+
+  it("waits for its own destination only", async () => {
+    mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    const link = await linked();
+    await link.stream("slow", 1);
+    link.state("slow", "suspended");
+    await link.stream("quick", 1);
+    link.state("quick", "ready");
+    assert.equal(await isTaken(link, link.stream("slow", BATCH / 2)), true);
+    const waiting = link.stream("slow");
+    assert.equal(await isTaken(link, waiting), false);
+    for (let n = 1; n <= 100; n += 1) assert.equal(await isTaken(link, link.stream("quick")), true);
+    assert.deepEqual([link.sent("quick"), link.sent("slow")], [100 * BATCH + 1, 0]);
+    link.state("slow", "ready");
+    await link.settle();
+    assert.deepEqual([await waiting, link.sent("slow")], ["taken", BATCH + BATCH / 2 + 1]);
+  });
+
+  it("leaves room for others, and for new ones, however many destinations are suspended", async () => {
+    mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    const link = await linked();
+    await link.stream("quick", 1);
+    link.state("quick", "ready");
+    let here = 0;
+    for (let n = 0; n < 200; n += 1) {
+      if (!(await isTaken(link, link.stream(`slow${n}`)))) break;
+      link.state(`slow${n}`, "suspended");
+      here += STREAM_BATCH;
+    }
+    assert.ok(here <= (LINK_STREAMS_HELD * 3) / 4 && here > LINK_STREAMS_HELD / 2, `${here} bytes`);
+    assert.equal(await isTaken(link, link.stream("quick")), true);
+    // What has waited for too long makes room.
+    mock.timers.tick(STALLED_TIME + 1);
+    assert.equal(await isTaken(link, link.stream("new")), true);
+  });
+
+  it("is refused by name for a while after its destination has refused it", async () => {
+    mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    const link = await linked();
+    await link.stream("bob", 1);
+    link.state("bob", "ready");
+    link.lockedOut("bob");
+    assert.deepEqual(await link.stream("bob", 1), { dropped: 1, refused: "locked" });
+    assert.equal(await isTaken(link, link.stream("carol", 1)), true);
+    mock.timers.tick(REFUSED_TIME);
+    assert.equal(await isTaken(link, link.stream("bob", 1)), true);
+  });
+
+  it("is dropped in time if its destination stays suspended, which costs the others nothing", async () => {
+    mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    const link = await linked();
+    await link.stream("slow", BATCH);
+    link.state("slow", "suspended");
+    const waiting = link.stream("slow");
+    await link.settle();
+    mock.timers.tick(HAND_TIMEOUT);
+    assert.deepEqual(await waiting, { dropped: 1 });
   });
 });

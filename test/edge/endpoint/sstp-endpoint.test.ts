@@ -10,6 +10,7 @@ import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-contex
 import { DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS, UNFINISHED_PAUSE } from "../../../src/edge/endpoint/limits.ts";
 import { SstpEndpoint } from "../../../src/edge/endpoint/sstp-endpoint.ts";
 import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
+import { BULK_IDLE } from "../../../src/edge/rpc/doorbell-protocol.ts";
 import {
   CloseReasonId,
   Connection,
@@ -129,6 +130,40 @@ beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"] }));
 afterEach(() => mock.timers.reset());
 
 const open = { resourceURL: "m", identityURL: "grooveIdentity://bob", deviceURL: "" };
+
+it("while one block is on its way to the device, the next is made, and no third", async (t) => {
+  const line = await new Line(t).connected();
+  const arrived = Promise.withResolvers<void>();
+  const written: number[] = [];
+  const piping = line.endpoint.pipeTo(
+    new WritableStream({
+      write(octets: Uint8Array) {
+        written.push(octets.length);
+        return arrived.promise;
+      },
+    }),
+  );
+  const turns = async () => {
+    for (let i = 0; i < 50; i += 1) await Promise.resolve();
+  };
+  const refuse = async (name: string) => {
+    line.device.attach({ accountURL: `grooveAccount://${name}` });
+    line.say();
+    await turns();
+    line.questions.attach.shift()?.resolve(false);
+    await turns();
+  };
+  await refuse("first");
+  await refuse("second");
+  assert.deepEqual([written.length, line.endpoint.peek()], [1, undefined]);
+  await refuse("third");
+  assert.equal(line.endpoint.peek()?.kind, "octets");
+  arrived.resolve();
+  await turns();
+  assert.deepEqual([written.length, line.endpoint.peek()], [3, undefined]);
+  mock.timers.tick(2 * BULK_IDLE);
+  await piping;
+});
 
 describe("the decision on a Connect", () => {
   it("is awaited, and later commands are processed after it, in order", async (t) => {

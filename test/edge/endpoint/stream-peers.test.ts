@@ -3,18 +3,26 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock } from "node:test";
 import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
 import { InboundMessages } from "../../../src/edge/endpoint/inbound-messages.ts";
-import { ATTACHED_TIME, STREAM_BATCH } from "../../../src/edge/endpoint/limits.ts";
+import {
+  ATTACHED_TIME,
+  LINK_STREAMS_HELD,
+  STALLED_HELD,
+  STALLED_PAUSE,
+  STREAM_BATCH,
+  STREAM_STALL,
+} from "../../../src/edge/endpoint/limits.ts";
 import { HUNG_TIME } from "../../../src/edge/mailbox/limits.ts";
 import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
 import { VOLATILE_TIMEOUT } from "../../../src/edge/rpc/deadlines.ts";
 import type { Attached, Streaming, Taken } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import { type MessageBatch, unpack } from "../../../src/edge/rpc/message-batch.ts";
 import { CALL_LOOK } from "../../../src/lib/runtime/deadline-pool.ts";
-import type { Connection } from "../../../src/sstp/index.ts";
+import { type Connection, SessionStatusId } from "../../../src/sstp/index.ts";
 
 const BOB = "grooveDevice://bob/pc";
 const CAROL = "grooveDevice://carol/pc";
 const SOURCE = "grooveDevice://alice/pc";
+const RELAY = "grooveDNS://relay.example.com";
 const FIELDS = { userRef: "1@alice/pc", track: false, acknowledgeImmediately: true, doNotDeliverIfOffline: true };
 
 interface Call {
@@ -30,18 +38,28 @@ class Sending {
   /** The calls of Tunnels, and what they answer. */
   readonly calls: Call[] = [];
   taken: (call: Call) => Taken | Promise<Taken> = () => "taken";
+  /** The objects for which stubs were made. */
+  readonly stubs: string[] = [];
   readonly passed: string[] = [];
   readonly completed: number[] = [];
   readonly closed: number[] = [];
+  /** Changes of sessions, and statuses of their entries. */
+  readonly states: string[] = [];
+  /** How often a mailbox was woken. */
+  woken = 0;
   readonly inbound: InboundMessages;
 
-  constructor(resource = "stream") {
+  /** @param relay where bob and carol are, unless here */
+  constructor(resource = "stream", relay = "") {
     const session = {};
     const engine = {
       closed: undefined,
       complete: (message: number) => this.completed.push(message),
       session: () => session,
       closeSession: (sessionId: number) => this.closed.push(sessionId),
+      setAvailability: (sessionId: number, state: string) => this.states.push(`${sessionId} ${state}`),
+      sessionStatus: (sessionId: number, statusId: number) => this.states.push(`${sessionId} status ${statusId}`),
+      noop: () => undefined,
     } as unknown as Connection;
     const host = {
       mailbox: (peer: string) => ({
@@ -54,23 +72,31 @@ class Sending {
           return [];
         },
       }),
-      tunnel: (tunnel: string) => ({
-        stream: async (_peer: string, generation: number, bundle: MessageBatch) => {
-          const call = { tunnel, generation, bodies: unpack(bundle).map(({ body }) => body.length) };
-          this.calls.push(call);
-          return this.taken(call);
-        },
-      }),
+      consumer: (tunnel: string) => {
+        this.stubs.push(tunnel);
+        return {
+          stub: {
+            stream: async (_peer: string, generation: number, bundle: MessageBatch) => {
+              const call = { tunnel, generation, bodies: unpack(bundle).map(({ body }) => body.length) };
+              this.calls.push(call);
+              return this.taken(call);
+            },
+          },
+        };
+      },
       waitUntil: () => undefined,
       messageLimit: MESSAGE_LIMIT,
     } as unknown as EndpointContext;
     this.inbound = new InboundMessages(host, engine, () => undefined, {
       copies: () => undefined,
-      wake: () => undefined,
+      wake: () => {
+        this.woken += 1;
+        return undefined;
+      },
     });
     for (const [at, peer] of [BOB, CAROL].entries()) {
-      const target = { identityURL: "", deviceURL: peer, relayURL: "" };
-      this.inbound.open(at + 1, SOURCE, resource, [target], false);
+      const target = { identityURL: "", deviceURL: peer, relayURL: relay };
+      this.inbound.open(at + 1, SOURCE, resource, [target], relay !== "");
     }
   }
 
@@ -142,6 +168,17 @@ describe("what a device streams to another", () => {
     );
   });
 
+  it("goes by one stub of the Tunnel until a call fails, which leaves a stub useless", async () => {
+    const sending = new Sending();
+    for (const message of [1, 2, 3]) await sending.send(10, message);
+    assert.deepEqual(sending.stubs, [`tunnel of ${BOB}`]);
+    sending.taken = () => Promise.reject(new Error("the object was reset"));
+    await sending.send(10, 4);
+    sending.taken = () => "taken";
+    await sending.send(10, 5);
+    assert.deepEqual([sending.stubs.length, sending.calls.length], [2, 5]);
+  });
+
   it("is looked up again when its Tunnel is gone, which the mailbox learns", async () => {
     const sending = new Sending();
     await sending.send(10, 1);
@@ -187,6 +224,17 @@ describe("what a device streams to another", () => {
     assert.equal(sending.calls.length, length + 1);
   });
 
+  it("is lost for a while after there was no room in time, so that what is for others does not wait each time", async () => {
+    const sending = new Sending();
+    sending.taken = () => ({ dropped: 1 });
+    await sending.send(10, 1);
+    await sending.send(10, 2);
+    assert.deepEqual([sending.calls.length, sending.completed], [1, [1, 2]]);
+    mock.timers.tick(STALLED_PAUSE);
+    await sending.send(10, 3);
+    assert.equal(sending.calls.length, 2);
+  });
+
   it("tells the mailbox how much was lost because the other was slow", async () => {
     const sending = new Sending();
     sending.taken = () => ({ dropped: 1 });
@@ -209,5 +257,140 @@ describe("what a device streams to another", () => {
     const sending = new Sending("message");
     await sending.send(STREAM_BATCH + 1, 1);
     assert.deepEqual([sending.passed, sending.calls.length, sending.inbound.streamed], [[BOB], 0, 0]);
+  });
+
+  it("goes to the Link of a relay, which its mailbox has connected, and each destination there by itself", async () => {
+    const sending = new Sending("stream", RELAY);
+    sending.attached = (peer) => ({ type: "attached", tunnel: peer, generation: 1 });
+    const room = Promise.withResolvers<Taken>();
+    sending.taken = ({ bodies }) => (bodies[0] === 10 ? room.promise : "taken");
+    await sending.send(10, 1);
+    await sending.send(20, 2, 2);
+    await sending.send(30, 3, 2);
+    assert.deepEqual([sending.asked.map(({ peer }) => peer), sending.passed], [[RELAY, RELAY], []]);
+    assert.deepEqual(
+      sending.calls.map(({ tunnel, bodies }) => [tunnel, bodies]),
+      [
+        [RELAY, [10]],
+        [RELAY, [20]],
+        [RELAY, [30]],
+      ],
+    );
+    assert.equal(sending.woken, 2, "each is charged like a mailbox");
+    room.resolve("taken");
+    await settle();
+    assert.deepEqual(sending.completed, [1, 2, 3]);
+  });
+
+  it("is refused by name if the relay cannot be reached", async () => {
+    const sending = new Sending("stream", RELAY);
+    sending.attached = () => ({ type: "unreachable", outcome: "DNSLookupFailed" });
+    await sending.send(10, 1);
+    assert.deepEqual([sending.states, sending.completed], [[`1 status ${SessionStatusId.DNSLookupFailed}`], [1]]);
+  });
+
+  it("is lost, and not refused, if the Link does not answer", async () => {
+    const sending = new Sending("stream", RELAY);
+    sending.taken = never;
+    await sending.send(10, 1);
+    await pass(VOLATILE_TIMEOUT + CALL_LOOK);
+    assert.deepEqual([sending.states, sending.completed], [["1 notReady", "1 ready"], [1]]);
+  });
+});
+
+describe("what a relay streams", () => {
+  beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 }));
+  afterEach(() => mock.timers.reset());
+
+  function fromRelay(): Sending {
+    const sending = new Sending();
+    sending.inbound.introduce(RELAY, true, "relay");
+    return sending;
+  }
+
+  it("is acknowledged when it has arrived, so that a slow device delays no other acknowledgements", async () => {
+    const sending = fromRelay();
+    sending.taken = ({ tunnel }) => (tunnel.endsWith(BOB) ? never() : "taken");
+    await sending.send(10, 1);
+    await sending.send(10, 2, 2);
+    assert.deepEqual([sending.completed, sending.calls.length], [[1, 2], 2]);
+  });
+
+  it("is held back by its own session, while the relay is read on", async () => {
+    const sending = fromRelay();
+    const room = Promise.withResolvers<Taken>();
+    sending.taken = ({ tunnel }) => (tunnel.endsWith(BOB) ? room.promise : "taken");
+    const size = STREAM_BATCH;
+    await sending.send(size, 1);
+    await sending.send(size, 2);
+    assert.deepEqual(sending.states, []);
+    await sending.send(size, 3);
+    assert.deepEqual([sending.states, sending.inbound.isBehind], [["1 notReady"], false]);
+    for (let message = 4; message < 20; message += 1) await sending.send(size, message, 2);
+    assert.deepEqual([sending.states, sending.completed.length], [["1 notReady"], 19]);
+    room.resolve("taken");
+    await settle();
+    assert.deepEqual([sending.states.at(-1), sending.inbound.streamed], ["1 ready", 0]);
+  });
+
+  it("is dropped beyond a limit, which takes no more memory of a relay that ignores that", async () => {
+    const sending = fromRelay();
+    sending.taken = never;
+    const most = LINK_STREAMS_HELD / STREAM_BATCH;
+    for (let message = 1; message <= 2 * most; message += 1) await sending.send(STREAM_BATCH, message);
+    assert.equal(sending.inbound.streamed, LINK_STREAMS_HELD);
+    assert.equal(sending.completed.length, 2 * most);
+  });
+
+  it("ends its session by name when the mailbox is locked, although it was acknowledged", async () => {
+    const sending = fromRelay();
+    sending.attached = () => ({ type: "locked" });
+    await sending.send(10, 1);
+    assert.deepEqual([sending.completed, sending.closed], [[1], [1]]);
+  });
+});
+
+describe("what a device streams to one that has no room", () => {
+  beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 }));
+  afterEach(() => mock.timers.reset());
+
+  async function stalled() {
+    const sending = new Sending();
+    const room = Promise.withResolvers<Taken>();
+    sending.taken = ({ tunnel }) => (tunnel.endsWith(BOB) ? room.promise : "taken");
+    for (let message = 1; message <= 3; message += 1) await sending.send(STREAM_BATCH, message);
+    return { sending, room };
+  }
+
+  it("keeps the device from being read, for a moment", async () => {
+    const { sending } = await stalled();
+    mock.timers.tick(STREAM_STALL - 1);
+    await settle();
+    assert.deepEqual([sending.inbound.isBehind, sending.states, sending.completed], [true, [], []]);
+  });
+
+  it("then waits by itself: its session is suspended, and the device is read and answered", async () => {
+    const { sending, room } = await stalled();
+    mock.timers.tick(STREAM_STALL);
+    await settle();
+    assert.deepEqual([sending.inbound.isBehind, sending.states, sending.completed], [false, ["1 notReady"], [1, 2, 3]]);
+    // What was on its way.
+    await sending.send(STREAM_BATCH, 4);
+    await sending.send(STREAM_BATCH, 5, 2);
+    assert.deepEqual([sending.completed, sending.calls.at(-1)?.tunnel], [[1, 2, 3, 4, 5], `tunnel of ${CAROL}`]);
+    room.resolve("taken");
+    for (let batches = 0; batches < 4; batches += 1) await settle();
+    assert.deepEqual([sending.states.at(-1), sending.inbound.streamed], ["1 ready", 0]);
+    sending.taken = never;
+    await sending.send(10, 6);
+    assert.equal(sending.completed.includes(6), false, "it is acknowledged late again");
+  });
+
+  it("keeps a device from being read that ignores the suspension", async () => {
+    const { sending } = await stalled();
+    mock.timers.tick(STREAM_STALL);
+    await settle();
+    for (let message = 4; !sending.inbound.isBehind; message += 1) await sending.send(STREAM_BATCH, message);
+    assert.ok(sending.inbound.streamed <= STALLED_HELD + STREAM_BATCH, `${sending.inbound.streamed} bytes`);
   });
 });

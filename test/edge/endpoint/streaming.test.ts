@@ -1,14 +1,14 @@
 /** Devices of a real edge stream to each other: past the mailbox, in order, and no faster than they are read. */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { STREAM_RESOURCE } from "../../../src/sstp/index.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { afterAll, bodyOf, connect, mailboxOf, receive, startEdge, until } from "../mailbox/support.ts";
 
 const OPTIONS = { resource: STREAM_RESOURCE, onlyIfOnline: true };
 
 describe("streaming between devices", () => {
-  let edge: LocalEdge;
+  let edge: InspectedEdge;
   const context = afterAll();
   before(async () => {
     edge = await startEdge(context);

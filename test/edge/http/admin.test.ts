@@ -1,17 +1,17 @@
 /** What an operator can see and do: /admin over HTTP, and `grooveway mailbox`. */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { DeviceError } from "../../../src/device/index.ts";
 import { ADMIN_PAGE } from "../../../src/edge/http/limits.ts";
 import type { MailboxStatus } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import { runHere } from "../../cli/support.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { afterAll, connect, mailboxOf, receive, startEdge, until } from "../mailbox/support.ts";
 
 const TOKEN = "an admin's secret";
 
 const all = afterAll();
-let edge: LocalEdge;
+let edge: InspectedEdge;
 before(async () => {
   edge = await startEdge(all, { adminToken: TOKEN });
 });

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { LocalEdge, LocalEdgeOptions } from "../../../src/cli/local-edge/local-edge.ts";
+import type { LocalEdgeOptions } from "../../../src/cli/local-edge/local-edge.ts";
 import { type Device, type DeviceOptions, openTransport, type TransportName } from "../../../src/device/index.ts";
 import { CONNECT_PATIENCE } from "../../../src/edge/endpoint/limits.ts";
 import type { Env } from "../../../src/edge/env.ts";
@@ -19,6 +19,7 @@ import {
   SessionStatusId,
 } from "../../../src/sstp/index.ts";
 import { failure } from "../../device/support.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { RawSocket } from "../../support/sockets.ts";
 import { AUDIENCE, type Claims, ed25519, hs256, jwks } from "../issuer.ts";
 import { receive, TRANSPORTS, until } from "../mailbox/support.ts";
@@ -45,7 +46,7 @@ const ADMIN_TOKEN = "an operator's own secret";
 
 let relay: Awaited<ReturnType<typeof startRelay>>;
 let operator: Operator;
-let edge: LocalEdge;
+let edge: InspectedEdge;
 
 before(async () => {
   relay = await startRelay({ port: 0 });
@@ -59,7 +60,7 @@ after(async () => {
   operator.close();
 });
 
-function start(options: Partial<LocalEdgeOptions>): Promise<LocalEdge> {
+function start(options: Partial<LocalEdgeOptions>): Promise<InspectedEdge> {
   return startAsking({ relayAllow: [`127.0.0.1:${relay.port}`], ...options });
 }
 

@@ -2,13 +2,13 @@
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import { EXIT_CODES } from "../../../src/cli/exit-codes.ts";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { DeviceError } from "../../../src/device/index.ts";
 import { RULE_OCTETS } from "../../../src/edge/http/limits.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { SessionStatusId } from "../../../src/sstp/index.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
 import { runHere } from "../../cli/support.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import {
   afterAll,
   connect,
@@ -24,7 +24,7 @@ import {
 const TOKEN = "an admin's secret";
 
 const all = afterAll();
-let edge: LocalEdge;
+let edge: InspectedEdge;
 before(async () => {
   edge = await startEdge(all, { adminToken: TOKEN });
 });

@@ -1,16 +1,16 @@
 /** What a sender may request over HTTP: its room in a mailbox, and withdrawal of its messages. */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { deviceURL } from "../../../src/sstp/index.ts";
 import { QUOTA } from "../../../src/store-and-forward/sender-share.ts";
 import { partsOf } from "../../support/address.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { soon } from "../../support/watch.ts";
 import { ed25519, jwks } from "../issuer.ts";
 import { afterAll, connect, fresh, mailboxOf, receive, startEdge, until } from "../mailbox/support.ts";
 
-let edge: LocalEdge;
+let edge: InspectedEdge;
 const all = afterAll();
 before(async () => {
   edge = await startEdge(all, { quota: "octets=4MiB messages=100" });

@@ -10,8 +10,12 @@ import { soon } from "../../support/watch.ts";
 import { mailboxOf, receive, until } from "../mailbox/support.ts";
 import { atEdge, atRelay, type Context, edgeFor, originRelay } from "./link-support.ts";
 
-/** Message quotas of the recipient and of the link. One sender may have half, and continues when it is down to a third. */
-const FAR = 100;
+/**
+ * Message quotas of the recipient and of the link. One sender may have half, and continues when it is down to a third. Of
+ * those behind a link, one may have half of that at the far end, and continues at a third of that half.
+ */
+const FAR = 200;
+const MARK = FAR / 4;
 const LINK = 60;
 
 /**
@@ -123,7 +127,7 @@ async function fill({ sender, held, firstHeld, to, waiting }: Way): Promise<Prom
     // The far end must fill first, so the sender waits for the link.
     await until("the far end to have it, or its share", async () => {
       const { far, link } = await waiting();
-      return far >= FAR / 2 || link === 0;
+      return far >= MARK || link === 0;
     });
   }
   while (sent.length < COUNT) sent.push(sender.send(to, `${sent.length}`));
@@ -142,7 +146,7 @@ describe("a sender whose share is used up at the far end of a link", () => {
       const sent = await fill(way);
       assert.deepEqual([...way.held], [way.to]);
       const full = await way.waiting();
-      assert.ok(full.far >= FAR / 2 && full.link >= LINK / 2, JSON.stringify(full));
+      assert.ok(full.far >= MARK && full.link >= LINK / 2, JSON.stringify(full));
 
       // Nobody else is affected.
       await soon(way.sender.send(way.near, "to somebody near"), "a message that needs no link");
@@ -150,21 +154,24 @@ describe("a sender whose share is used up at the far end of a link", () => {
       assert.equal((await receive(way.beside, 1))[0]?.text(), "by the held sender");
       await soon(way.other.send(way.beyond, "by another sender"), "a message by another sender");
       await receive(way.beside, 1);
+      await soon(way.other.send(way.to, "to the same recipient"), "another sender's message to the same recipient");
+      await until("it is at the far end", async () => (await way.waiting()).far === full.far + 1);
       // The link has one queue, and this sender's share of it is used up.
       const behind = way.sender.send(way.beyond, "behind it");
       await until("the other recipient is held", () => way.held.has(way.beyond));
 
-      // The link continues when the far end is down to a third, and not before.
+      // The link continues when the far end is down to a third of what it may have, and not before.
       const bob = await way.recipient();
-      const first = await take(bob, full.far, false);
-      const stays = Math.floor(FAR / 3) + 1;
+      const before = await take(bob, full.far + 1, false);
+      const first = before.filter((message) => message.text() !== "to the same recipient");
+      const stays = Math.floor(FAR / 6) + 1;
       for (const message of first.slice(0, full.far - stays)) message.done();
-      await until("they are acknowledged", async () => (await way.waiting()).far === stays);
+      await until("they are acknowledged", async () => (await way.waiting()).far === stays + 1);
       await way.other.send(way.beyond, "behind the acknowledgements");
       await receive(way.beside, 1);
       await until("the link has only what it had", async () => (await way.waiting()).link === full.link);
-      assert.equal((await way.waiting()).far, stays);
-      for (const message of first.slice(full.far - stays)) message.done();
+      assert.equal((await way.waiting()).far, stays + 1);
+      for (const message of before) message.done();
       const others = await receive(bob, COUNT - full.far);
       await soon(Promise.all([...sent, behind]), "the acknowledgements");
       assert.equal((await receive(way.beside, 1))[0]?.text(), "behind it");

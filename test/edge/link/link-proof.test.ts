@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { newLinkSecret } from "../../../src/auth/relay-proof.ts";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
-import { freePort } from "../../../src/cli/local-edge/workerd-socket.ts";
+import { freePort } from "../../../src/cli/local-edge/listening-address.ts";
 import { Device } from "../../../src/device/index.ts";
 import { type Relay, startRelay } from "../../../src/relay/index.ts";
 import { accountURL, ConnectCloseReasonId, relayURL } from "../../../src/sstp/index.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { ed25519, jwks } from "../issuer.ts";
 import { fresh, mailboxOf, RawClient, receive, startEdge, until } from "../mailbox/support.ts";
 import { ScriptedRelay, say } from "../scripted-relay.ts";
@@ -25,13 +25,13 @@ async function relayFor(t: Context, linkSecrets?: string): Promise<Relay> {
 }
 
 /** The outcome of a message from a device at the edge to one behind a relay on this machine. */
-async function attempt(t: Context, edge: LocalEdge, port: number): Promise<LinkStub> {
+async function attempt(t: Context, edge: InspectedEdge, port: number): Promise<LinkStub> {
   const alice = await atEdge(t, edge, `${fresh("alice")}/pc`);
   await alice.send(`bob/pc@127.0.0.1:${port}`, "confidential");
   return linkOf(edge, port);
 }
 
-async function assertUnproven(edge: LocalEdge, port: number, link: LinkStub): Promise<void> {
+async function assertUnproven(edge: InspectedEdge, port: number, link: LinkStub): Promise<void> {
   await until("it is known why", async () => (await link.status()).reason === "RelayNotProven");
   assert.equal((await link.status()).connected, false);
   assert.equal((await (await mailboxOf(edge, `grooveDNS://127.0.0.1:${port}`)).status()).messages, 1);
@@ -139,7 +139,7 @@ describe("a link without TLS", () => {
 
 describe("a client that connects to an edge as a relay", () => {
   /** A raw client that identifies itself with these URLs. */
-  const client = async (t: Context, edge: LocalEdge, sources: readonly string[]) => {
+  const client = async (t: Context, edge: InspectedEdge, sources: readonly string[]) => {
     const raw = new RawClient(
       edge,
       "websocket",

@@ -1,12 +1,13 @@
 /** Edges, origin relays that stop and restart, and devices on both sides, for the tests of links. */
 
-import type { LocalEdge, LocalEdgeOptions } from "../../../src/cli/local-edge/local-edge.ts";
-import { freePort } from "../../../src/cli/local-edge/workerd-socket.ts";
+import { freePort } from "../../../src/cli/local-edge/listening-address.ts";
+import type { LocalEdgeOptions } from "../../../src/cli/local-edge/local-edge.ts";
 import { Device, type DeviceOptions, type TransportName } from "../../../src/device/index.ts";
 import type { LinkStatus } from "../../../src/edge/rpc/link-rpc.ts";
 import { type Relay, type RelayOptions, startRelay } from "../../../src/relay/index.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { objectOf } from "../../support/objects.ts";
-import { startEdge } from "../mailbox/support.ts";
+import { startEdge, until } from "../mailbox/support.ts";
 
 export interface Context {
   after(run: () => Promise<unknown>): void;
@@ -30,7 +31,7 @@ export async function edgeFor(
   t: Context,
   ports: readonly number[],
   options: Partial<LocalEdgeOptions> = {},
-): Promise<LocalEdge> {
+): Promise<InspectedEdge> {
   const relayAllow = ports.map((port) => `127.0.0.1:${port}`);
   const edge = await startEdge(t, { relayAllow, relayName: "localhost", ...options });
   return { ...edge, url: edge.url.replace("127.0.0.1", "localhost") };
@@ -38,7 +39,7 @@ export async function edgeFor(
 
 export async function atEdge(
   t: Context,
-  edge: LocalEdge,
+  edge: InspectedEdge,
   address: string,
   transport: TransportName = "websocket",
   options: Partial<DeviceOptions> = {},
@@ -64,7 +65,12 @@ export interface LinkStub {
   renew(): Promise<unknown>;
 }
 
+/** As soon as the Link to a relay on a port of this machine is up: before that the relay does not know the edge. */
+export function linked(edge: InspectedEdge, port: number): Promise<void> {
+  return until("the link is up", async () => (await (await linkOf(edge, port)).status()).connected);
+}
+
 /** The Link to a relay on a port of this machine. */
-export function linkOf(edge: LocalEdge, port: number): Promise<LinkStub> {
+export function linkOf(edge: InspectedEdge, port: number): Promise<LinkStub> {
   return objectOf(edge.miniflare, "LINK", `grooveDNS://127.0.0.1:${port}`);
 }

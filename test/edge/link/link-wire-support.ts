@@ -1,10 +1,10 @@
 /** Edges with many scripted relays, one per test, so that their pauses pass concurrently. */
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { Device, openTransport, type SendOptions } from "../../../src/device/index.ts";
 import type { LinkStatus } from "../../../src/edge/rpc/link-rpc.ts";
 import type { MailboxStatus } from "../../../src/edge/rpc/mailbox-rpc.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { objectOf } from "../../support/objects.ts";
 import { fresh, mailboxOf, startEdge, until } from "../mailbox/support.ts";
 import { Peer, type Script, ScriptedRelay, say } from "../scripted-relay.ts";
@@ -14,7 +14,7 @@ export const EDGE = "grooveDNS://localhost";
 const RELAYS = 100;
 export const TOGETHER = { concurrency: 12 };
 
-export let edge: LocalEdge;
+export let edge: InspectedEdge;
 const relays: ScriptedRelay[] = [];
 const unused: ScriptedRelay[] = [];
 const closing: (() => unknown)[] = [];

@@ -8,12 +8,12 @@ import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
-import { freePort } from "../../../src/cli/local-edge/workerd-socket.ts";
+import { freePort } from "../../../src/cli/local-edge/listening-address.ts";
 import { Device, DeviceError } from "../../../src/device/index.ts";
 import { type Relay, type RelayOptions, startRelay } from "../../../src/relay/index.ts";
 import { CloseReasonId, SessionStatusId } from "../../../src/sstp/index.ts";
 import { authority } from "../../support/certificates.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { FULL } from "../../support/long-form.ts";
 import { PATIENCE } from "../../support/sockets.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
@@ -28,7 +28,7 @@ import {
   TRANSPORTS,
   until,
 } from "../mailbox/support.ts";
-import { atEdge, atRelay, type Context, edgeFor, type LinkStub, linkOf, originRelay } from "./link-support.ts";
+import { atEdge, atRelay, type Context, edgeFor, type LinkStub, linked, linkOf, originRelay } from "./link-support.ts";
 
 const PROGRAM = fileURLToPath(new URL("link-tls.ts", import.meta.url));
 
@@ -47,7 +47,7 @@ const RELAYS = 16;
 
 describe("a link", () => {
   /** For tests that need no settings of their own: each has a relay and names of its own. */
-  let edge: LocalEdge;
+  let edge: InspectedEdge;
   /** The relay that the shared edge stays connected to. */
   let kept: Relay;
   const unused: number[] = [];
@@ -118,10 +118,7 @@ describe("a link", () => {
     const name = fresh("carol");
     const carol = await atEdge(t, edge, `${name}/pc`);
     await carol.send(`nobody/pc@127.0.0.1:${relay.port}`, "so that there is a link");
-    await until(
-      "the relay knows the edge",
-      async () => (await linkOf(edge, relay.port).then((link) => link.status())).connected,
-    );
+    await linked(edge, relay.port);
     const [alice, bob] = [await atRelay(t, relay.port, "alice/pc"), await atRelay(t, relay.port, "bob/pc")];
     await Promise.all(Array.from({ length: MANY }, (_, n) => alice.send(`new${n}/pc@localhost`, "to many")));
     await bob.send(`${name}/pc@localhost`, "to one");
@@ -358,7 +355,7 @@ describe("a link", () => {
   it("stays open when the operator keeps it, so that messages waiting at the relay arrive", async (t) => {
     const name = fresh("alice");
     const alice = await atEdge(t, edge, `${name}/pc`);
-    await until("the link is up", async () => (await (await linkOf(edge, kept.port)).status()).connected);
+    await linked(edge, kept.port);
     const bob = await atRelay(t, kept.port, "bob/pc");
     await bob.send(`${name}/pc@localhost`, "first word");
     assert.equal((await receive(alice, 1))[0]?.text(), "first word");

@@ -7,8 +7,10 @@ import {
   CUT_PAUSE,
   EXTRA_WINDOW,
   QUICK,
+  RETRY_PAUSES,
   SEND_WINDOW,
 } from "../../../src/edge/mailbox/limits.ts";
+import type { Delivery } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import type { MessageBatch } from "../../../src/edge/rpc/message-batch.ts";
 import { drive, messageOf } from "./object.ts";
 
@@ -25,6 +27,8 @@ async function behind(t: TestContext) {
   const { mailbox } = driven;
   const { generation } = await mailbox.attach();
   await mailbox.ready("reader", generation);
+  // All mailboxes of the process share what quick consumers are sent.
+  t.after(() => mailbox.detach(generation));
   await mailbox.append(messageOf("alice", 10), WRITER);
   await driven.letPass(1);
   const { first } = driven.tunnel("reader");
@@ -88,6 +92,31 @@ describe("when a quick consumer is behind, the answer to a long message", () => 
       [true, true, true],
     );
   });
+});
+
+test("a long message leaves nothing in memory once it is sent, and is read back if the call has failed", async (t) => {
+  const driven = drive(t);
+  const { mailbox } = driven;
+  const { generation } = await mailbox.attach();
+  await mailbox.ready("reader", generation);
+  const reader = driven.tunnel("reader");
+  const given: Delivery[] = [];
+  const lengths: number[] = [];
+  reader.deliver = async (_peer, _generation, deliveries) => {
+    given.push(...deliveries);
+    lengths.push(...deliveries.map(({ bundle }) => bundle.octets.length));
+    if (lengths.length === 1) throw new Error("the object has moved");
+    return "taken";
+  };
+  const message = messageOf("alice", MIB);
+  const { length } = message.octets;
+  await mailbox.append(message, WRITER);
+  await driven.letPass(RETRY_PAUSES[0]);
+  assert.deepEqual(lengths, [length, length]);
+  assert.deepEqual(
+    given.map(({ bundle }) => bundle.octets.length),
+    [0, 0],
+  );
 });
 
 test("a device that renews its connection while it is behind is sent as much at once on the next one", async (t) => {

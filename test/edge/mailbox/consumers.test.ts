@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import { connect as dial, type Socket } from "node:net";
 import { before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../../src/device/index.ts";
-import { HOLD_TIME } from "../../../src/edge/pumps/limits.ts";
+import type { Mailbox } from "../../../src/edge/mailbox/mailbox.ts";
+import { FIRST_HOLD } from "../../../src/encapsulation/index.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { listen } from "../../support/sockets.ts";
 import { soon } from "../../support/watch.ts";
 import {
@@ -21,7 +22,7 @@ import {
   until,
 } from "./support.ts";
 
-let edge: LocalEdge;
+let edge: InspectedEdge;
 const all = afterAll();
 before(async () => {
   edge = await startEdge(all);
@@ -63,6 +64,23 @@ describe("the mailbox of an identity", () => {
     await second.close();
     await sender.send("olga", "for the first");
     assert.equal((await receive(first, 1))[0]?.text(), "for the first");
+  });
+
+  it("returns to a device when the one that replaced it leaves at once", { timeout: 300_000 }, async (t) => {
+    const peer = "grooveIdentity://nina";
+    const first = await device(t, "nina/first", "websocket");
+    const tunnel = await consumerOf(peer);
+    assert.ok(tunnel);
+    const mailbox = (await mailboxOf(edge, peer)) as unknown as Pick<Mailbox, "attach" | "ready" | "detach" | "status">;
+    for (let time = 0; time < 10; time += 1) {
+      const { generation } = await mailbox.attach();
+      // It is gone before the device has answered that it would take the mailbox back.
+      await Promise.all([mailbox.ready("00000000000000000000000000000000", generation), mailbox.detach(generation)]);
+      await until("the device has it again", async () => (await mailbox.status()).consumer === tunnel);
+    }
+    const sender = await device(t, "alice/brief", "websocket");
+    await sender.send("nina", "still there?");
+    assert.equal((await receive(first, 1))[0]?.text(), "still there?");
   });
 
   it("returns to a device that hibernated meanwhile, skipping one that is gone", { timeout: 300_000 }, async (t) => {
@@ -190,7 +208,7 @@ describe("a KeepAlive device that pauses its requests", () => {
         await sender.send(`${name}/pc`, "one more");
         assert.equal((await receive(slow, 1))[0]?.text(), "one more");
         // The empty answer comes by the Worker's own timer.
-      } else await sleep(HOLD_TIME);
+      } else await sleep(FIRST_HOLD * 1000);
       // Long enough for it to save what it needs for hibernation.
       await sleep(2000);
       const evicted = Date.now();

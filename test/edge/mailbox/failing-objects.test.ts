@@ -1,11 +1,10 @@
 /** What a mailbox does when the objects that it calls fail, are slow, or have no room. */
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
-import { METER_TIMEOUT } from "../../../src/edge/admission/limits.ts";
+import { LEAST_PIECE, METER_TIMEOUT } from "../../../src/edge/admission/limits.ts";
 import {
   EMPTY_TIME,
   KNOWN_TIME,
-  LEAST_PIECE,
   NEW_PAUSE,
   SETTLE_PAUSE,
   SIGN_TIMEOUT,
@@ -13,6 +12,7 @@ import {
   WATCH_INTERVAL,
 } from "../../../src/edge/mailbox/limits.ts";
 import { CALL_LOOK } from "../../../src/lib/runtime/deadline-pool.ts";
+import { FLIGHT } from "../../../src/store-and-forward/sender-share.ts";
 import { drive, messageOf } from "./object.ts";
 
 const MIB = 1024 * 1024;
@@ -145,6 +145,49 @@ describe("an account far from its limit", () => {
   });
 });
 
+describe("the account of a relay that vouches", () => {
+  const LIMIT = 1024 * MIB;
+  it("has no more room for one identity, and has some for the others", async (t) => {
+    const driven = drive(t, { sender: LIMIT });
+    const { account } = driven.meter("@relay.example.com");
+    account.reserve("another mailbox", {
+      needed: 0,
+      wanted: LIMIT / 2,
+      stored: true,
+      identity: "grooveDNS://relay.example.com mallory",
+    });
+    const append = async (who: string) =>
+      (await driven.mailbox.append(messageOf(`${who}@relay.example.com`, 1000))).refusals;
+    assert.deepEqual(await append("mallory"), [{ at: 0, outcome: "quota" }]);
+    assert.deepEqual(await append("alice"), []);
+    // What is reserved for others in this mailbox is not hers.
+    assert.deepEqual(await append("mallory"), []);
+    assert.equal(account.total, LIMIT / 2 + LEAST_PIECE);
+    await driven.mailbox.purge();
+    await driven.letPass(SETTLE_PAUSE);
+    assert.equal(account.total, LIMIT / 2);
+  });
+
+  it("charges what was stored without asking to the identity of which most waits", async (t) => {
+    const driven = drive(t, { sender: LIMIT });
+    const { account } = driven.meter("@relay.example.com");
+    const append = async (who: string, length: number) =>
+      (await driven.mailbox.append(messageOf(`${who}@relay.example.com`, length))).refusals;
+    for (const who of ["dora", "emil"]) {
+      assert.deepEqual(await append(who, 100), []);
+      await driven.begin();
+    }
+    account.reserve("grooveDevice://bob/pc", { needed: 0, wanted: 0, stored: true });
+    assert.deepEqual(await append("dora", 100), []);
+    assert.deepEqual(await append("emil", 1000), []);
+    assert.equal(account.total, 0);
+    await driven.letPass(SETTLE_PAUSE);
+    assert.equal(account.total, LEAST_PIECE);
+    const left = (who: string) => account.left(`grooveDNS://relay.example.com ${who}`);
+    assert.equal(left("dora") - left("emil"), LEAST_PIECE / 2);
+  });
+});
+
 describe("an account of which twice its limit is stored", () => {
   const LIMIT = 4 * MIB;
 
@@ -175,9 +218,9 @@ describe("an account of which twice its limit is stored", () => {
   it("counts what connected recipients do not take", async (t) => {
     const { driven, meter, generation } = await attached(t, "heinz", 2 * LIMIT - MIB);
     assert.deepEqual((await driven.mailbox.append(messageOf("heinz", MIB))).refusals, []);
-    assert.equal(meter.account.isSpent, false);
+    assert.equal(meter.account.isSpent(), false);
     await driven.letPass(WATCH_INTERVAL);
-    assert.equal(meter.account.isSpent, true);
+    assert.equal(meter.account.isSpent(), true);
     assert.deepEqual((await driven.mailbox.append(messageOf("heinz", 2 * MIB))).refusals, [
       { at: 0, outcome: "quota" },
     ]);
@@ -237,12 +280,35 @@ it("an alarm that is set sooner while another call looks up the alarm stays so",
   assert.equal(driven.alarmAt, Date.now() + NEW_PAUSE);
 });
 
+it("where nothing waits, one call attaches a consumer, and nothing wakes the mailbox soon", async (t) => {
+  const driven = drive(t);
+  const { generation, isReady } = await driven.mailbox.attach("reader");
+  assert.equal(isReady, true);
+  assert.ok((driven.alarmAt ?? 0) > Date.now() + 100 * EMPTY_TIME, "it is not taken for unused");
+  assert.equal((await driven.mailbox.status()).consumer, "reader");
+  await driven.mailbox.detach(generation);
+  await driven.letPass(EMPTY_TIME);
+  assert.equal(driven.alarmAt, undefined, "it goes without a consumer");
+});
+
+it("where messages wait, or another consumes, a consumer must call twice", async (t) => {
+  const { mailbox } = drive(t);
+  await mailbox.append(messageOf("alice", 1000));
+  const first = await mailbox.attach("reader");
+  assert.equal(first.isReady, false);
+  assert.equal((await mailbox.status()).consumer, undefined);
+  await mailbox.ready("reader", first.generation);
+  await mailbox.purge();
+  assert.equal((await mailbox.attach("another")).isReady, false);
+  assert.equal((await mailbox.status()).consumer, "reader");
+});
+
 it("a sender that was suspended while a consumer drained is told of room when the consumer leaves", async (t) => {
   const driven = drive(t, { sender: MIB });
   const { mailbox } = driven;
   const { generation } = await mailbox.attach();
   await mailbox.ready("reader", generation);
-  const half = messageOf("carol", UNRESERVED - 4 * MIB);
+  const half = messageOf("carol", UNRESERVED - FLIGHT.octets);
   assert.deepEqual((await mailbox.append(half)).refusals, []);
   const { refusals, suspend } = await mailbox.append(messageOf("alice", 8 * MIB), "writer");
   assert.deepEqual([refusals, suspend !== undefined], [[], true]);

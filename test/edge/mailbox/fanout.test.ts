@@ -1,7 +1,6 @@
 /** Fanout: one message to many mailboxes of this edge, acknowledged once, with refusals reported by recipient. */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import {
   decode,
@@ -13,6 +12,7 @@ import {
 } from "../../../src/sstp/index.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
 import { QUOTA } from "../../../src/store-and-forward/sender-share.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { statusOf } from "../../torture/lossy.ts";
 import { ADMIN_TOKEN } from "../../torture/support.ts";
 import {
@@ -36,7 +36,7 @@ const full = Array.from({ length: FULL }, (_, i) => i * 90 + 5);
 const locked = Array.from({ length: LOCKED }, (_, i) => i * 90 + 50);
 
 describe("fanout", () => {
-  let edge: LocalEdge;
+  let edge: InspectedEdge;
   const all = afterAll();
   before(async () => {
     edge = await startEdge(all, { adminToken: ADMIN_TOKEN });
@@ -160,7 +160,7 @@ describe("fanout", () => {
 const ASKED = 50;
 
 /** The number of messages that wait in each mailbox. */
-async function waitingAt(edge: LocalEdge): Promise<number[]> {
+async function waitingAt(edge: InspectedEdge): Promise<number[]> {
   const waiting: number[] = [];
   for (let from = 0; from < ENTRIES; from += ASKED) {
     const some = urls.slice(from, from + ASKED).map((url) => statusOf(edge, url.replace("grooveDevice://", "")));

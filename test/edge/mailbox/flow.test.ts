@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { connect as dial, type Socket } from "node:net";
 import { before, describe, it } from "node:test";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
-import type { DeviceOptions } from "../../../src/device/index.ts";
+import type { Device, DeviceOptions } from "../../../src/device/index.ts";
 import { CloseReasonId, deviceURL, identityURL, SessionStatusId } from "../../../src/sstp/index.ts";
 import { partsOf } from "../../support/address.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { listen } from "../../support/sockets.ts";
 import { soon } from "../../support/watch.ts";
 import {
@@ -24,7 +24,7 @@ import {
 
 const MIB = 1024 * 1024;
 
-let edge: LocalEdge;
+let edge: InspectedEdge;
 const all = afterAll();
 before(async () => {
   // A sender may have 2 MiB or 50 messages waiting, and 3.2 MiB or 80 messages if it ignores suspension.
@@ -57,6 +57,15 @@ async function fill(from: Awaited<ReturnType<typeof sender>>, to: string): Promi
   all.catch(() => undefined);
   await until(`${to} is held`, () => from.held.has(to));
   return { all };
+}
+
+/** Receives the 80 messages of {@link fill}, in order. */
+async function assertAll(receiver: Device): Promise<void> {
+  const texts = (await receive(receiver, 80)).map((message) => message.text());
+  assert.deepEqual(
+    texts,
+    Array.from({ length: 80 }, (_, n) => `${n}`),
+  );
 }
 
 describe("a sender that has used up its share", () => {
@@ -97,11 +106,7 @@ describe("a sender that has used up its share", () => {
     await evict("Tunnel", guid);
     await evict("Mailbox", deviceURL(partsOf(to)));
     const receiver = await connect(edge, to, "websocket");
-    const texts = (await receive(receiver, 80)).map((message) => message.text());
-    assert.deepEqual(
-      texts,
-      Array.from({ length: 80 }, (_, n) => `${n}`),
-    );
+    await assertAll(receiver);
     await soon(sent.all, "the acknowledgements");
     assert.deepEqual([...from.held], []);
     await Promise.all([from.device, receiver].map((device) => device.close()));
@@ -160,11 +165,7 @@ describe("a sender that has used up its share", () => {
     assert.equal((await mailbox.status()).dropped.QuotaWouldBeExceeded, 0);
     assert.deepEqual([...from.held], [to]);
     const receiver = await connect(edge, to, "websocket");
-    const texts = (await receive(receiver, 80)).map((message) => message.text());
-    assert.deepEqual(
-      texts,
-      Array.from({ length: 80 }, (_, n) => `${n}`),
-    );
+    await assertAll(receiver);
     await soon(sent.all, "the acknowledgements");
     await Promise.all([from.device, receiver].map((device) => device.close()));
   });
@@ -191,11 +192,7 @@ describe("a sender that has used up its share", () => {
     await until("a message of each connection", async () => (await mailbox.status()).messages >= 50 + 5);
     assert.deepEqual([...from.held], [to]);
     const receiver = await connect(edge, to, "websocket");
-    const texts = (await receive(receiver, 80)).map((message) => message.text());
-    assert.deepEqual(
-      texts,
-      Array.from({ length: 80 }, (_, n) => `${n}`),
-    );
+    await assertAll(receiver);
     await soon(sent.all, "the acknowledgements");
     assert.equal((await mailbox.status()).dropped.QuotaWouldBeExceeded, 0);
     await Promise.all([from.device, carol, receiver].map((device) => device.close()));

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { FULL } from "../../support/long-form.ts";
 import { afterAll, bodyOf, connect, mailboxOf, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 
@@ -20,7 +20,7 @@ function lengthOf(index: number): number {
 }
 
 describe("store and forward", () => {
-  let edge: LocalEdge;
+  let edge: InspectedEdge;
   const all = afterAll();
   before(async () => {
     edge = await startEdge(all);

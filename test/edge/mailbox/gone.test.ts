@@ -2,11 +2,12 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Miniflare } from "miniflare";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { Device } from "../../../src/device/index.ts";
 import { MISSES, MISSES_RATE } from "../../../src/edge/admission/limits.ts";
-import { EMPTY_TIME, RANGE_TIME, REMEMBER_IDS } from "../../../src/edge/mailbox/limits.ts";
+import { TICKET_TIME } from "../../../src/edge/durable-streams/limits.ts";
+import { EMPTY_TIME, NOTE_INTERVAL, RANGE_TIME, REMEMBER_IDS, RETENTION } from "../../../src/edge/mailbox/limits.ts";
 import type { Left, Tunnel } from "../../support/driven-worker.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { startWorker } from "../../support/worker.ts";
 import { type MailboxStub, RawClient, receive, until } from "./support.ts";
 
@@ -108,6 +109,25 @@ describe("a mailbox", () => {
     await until("the directory knows", async () => !(await listed()).includes(peer));
   });
 
+  it("that holds only tickets stays as long as they are good", async () => {
+    const peer = "grooveDevice://eve/page";
+    const body = '{"mailbox":"eve/page"}';
+    const { ticket } = (await (await fetch(`${url}/tickets`, { method: "POST", body })).json()) as { ticket: string };
+    const mailbox = await mailboxOf(peer);
+    const read = async () => (await fetch(`${url}/mailboxes/eve%2Fpage?offset=-1&ticket=${ticket}`)).status;
+    await mailbox.letPass(EMPTY_TIME + 1000);
+    assert.equal(await read(), 200);
+    await mailbox.letPass(TICKET_TIME - 60_000);
+    assert.equal(await read(), 200);
+    await mailbox.letPass(60_000);
+    assert.equal(await read(), 401);
+    // A mailbox that was read over HTTP stays as long as messages may wait.
+    await mailbox.letPass(RETENTION + NOTE_INTERVAL);
+    await mailbox.letPass(EMPTY_TIME + 1000);
+    await gone(mailbox);
+    await until("the directory knows", async () => !(await listed()).includes(peer));
+  });
+
   it("survives while it remembers ids or has a rule, and restarts above all numbers it has used", async () => {
     const peer = "grooveDevice://dora/pc";
     const mailbox = await mailboxOf(peer);
@@ -182,7 +202,7 @@ describe("a mailbox", () => {
     const peer = "grooveIdentity://hal";
     const mailbox = await mailboxOf(peer);
     const attached = (address: string) => {
-      const edge = { url } as LocalEdge;
+      const edge = { url } as InspectedEdge;
       return RawClient.open(edge, "websocket", `grooveDevice://${address}`, "hal");
     };
     const desk = await attached("hal/desk");
@@ -223,7 +243,7 @@ describe("a mailbox", () => {
         return ((await answer.json()) as { code?: string }).code;
       });
       codes.push(...(await Promise.all(some)));
-      return codes.includes("TooManyMisses");
+      return codes.includes("TooManyLookups");
     });
     const seconds = (performance.now() - began) / 1000;
     assert.ok(codes.filter((code) => code === undefined).length <= MISSES + MISSES_RATE * seconds + 10);

@@ -11,8 +11,8 @@
 import assert from "node:assert/strict";
 import { before, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { Device, TransportName } from "../../../src/device/index.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { FULL } from "../../support/long-form.ts";
 import { afterAll, connect, mailboxOf, receive, startEdge, tunnelOf } from "./support.ts";
 
@@ -35,7 +35,7 @@ interface Peer {
   readonly guid: string;
 }
 
-let edge: LocalEdge;
+let edge: InspectedEdge;
 const all = afterAll();
 before(async () => {
   edge = await startEdge(all);

@@ -1,9 +1,9 @@
 /** What the mailboxes of an isolate know of the accounts of senders. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { AMPLE_OCTETS } from "../../../src/edge/admission/limits.ts";
+import { AMPLE_OCTETS, LEAST_PIECE } from "../../../src/edge/admission/limits.ts";
 import { KnownAccounts } from "../../../src/edge/mailbox/known-accounts.ts";
-import { KNOWN_TIME, LEAST_PIECE, SETTLE_PAUSE } from "../../../src/edge/mailbox/limits.ts";
+import { KNOWN_TIME, SETTLE_PAUSE } from "../../../src/edge/mailbox/limits.ts";
 
 const AMPLE = { isAmple: true, isSpent: false };
 const SPENT = { isAmple: false, isSpent: true };
@@ -36,6 +36,22 @@ describe("an ample account", () => {
     assert.ok(!accounts.isAmple("alice", SETTLE_PAUSE));
     accounts.heard("alice", AMPLE, 2 * SETTLE_PAUSE);
     assert.ok(accounts.isAmple("alice", 2 * SETTLE_PAUSE));
+  });
+
+  it("of a relay is one, however many senders it makes up", () => {
+    const accounts = new KnownAccounts();
+    const relay = "grooveDNS://relay.example.com";
+    let stored = 0;
+    for (let n = 0; n < 2 * MAILBOXES; n += 1) {
+      const sender = `${relay} made-up-${n}`;
+      accounts.heard(sender, AMPLE, 0);
+      if (!accounts.isAmple(sender, 0)) continue;
+      accounts.storedUnasked(sender, 0);
+      stored += 1;
+    }
+    assert.equal(stored, MAILBOXES);
+    accounts.heard("alice", AMPLE, 0);
+    assert.ok(accounts.isAmple("alice", 0));
   });
 
   it("is no longer so when it refuses", () => {

@@ -288,6 +288,71 @@ describe("the mailbox store", () => {
     assert.equal(fill("dora"), 18, "half of what is free");
   });
 
+  it("counts exactly what waits of a relay, also while segments are settled in part, and after a restart", () => {
+    const relay = "grooveDNS://relay.example.com";
+    const quota = { octets: 64 * MIB, messages: 1000 };
+    const db = database();
+    let store = open(db, quota);
+    let n = 0;
+    const some = (...names: string[]) => names.map((name) => mail(`${++n}@${name}@relay.example.com`, 2000, relay));
+    const check = (whose: string, messages: number) => {
+      const octets = messages * lengthOf(some("alice")[0] as Mail);
+      const counted = store.octetsOf(whose);
+      assert.ok(counted >= octets && counted < octets + 4000, `${whose}: ${counted} of ${octets}`);
+    };
+    for (const reopen of [false, true]) {
+      // So much that what waits of each sender stays in memory.
+      const others = Array.from({ length: 300 }, (_, i) => mail(`other-${reopen}-${i}`, 2000));
+      append(store, others, NOW);
+      for (const names of [["alice"], ["alice", "bob"]]) {
+        const before = store.last;
+        append(store, some(...Array.from({ length: 20 }, (_, i) => names[i % names.length] ?? "")), NOW);
+        check(relay, 20);
+        // One by one: first with the body, and from some point on the rest is rewritten.
+        for (let settled = 1; settled < 20; settled += 1) {
+          store.remove([[before + settled, before + settled]]);
+          if (reopen) store = open(db, quota);
+          check(relay, 20 - settled);
+        }
+        store.remove([[before + 20, before + 20]]);
+        check(relay, 0);
+        check(`${relay} alice`, 0);
+      }
+    }
+  });
+
+  it("leaves as much room to the next of those for whom a relay vouches, and all of them have what it may have", () => {
+    const relay = "grooveDNS://relay.example.com";
+    const db = database();
+    const quota = { octets: 100 * MIB, messages: 64 };
+    let store = open(db, quota);
+    const fill = (name: string, device = "pc") =>
+      append(
+        store,
+        Array.from({ length: 64 }, (_, i) => mail(`${i}@${name}/${device}@relay.example.com`, 0, relay)),
+        NOW,
+      ).filter((outcome) => outcome === "stored").length;
+    assert.equal(fill("mallory"), 16);
+    assert.equal(fill("mallory", "phone"), 0, "devices of an identity share their room");
+    store = open(db, quota);
+    assert.deepEqual(
+      ["alice", "bob", "carol"].map((name) => fill(name)),
+      [8, 4, 2],
+    );
+    const atMark = (...names: string[]) =>
+      store.atMark(pack(names.map((name) => mail(`9@${name}@relay.example.com`, 0, relay))));
+    assert.deepEqual(atMark("mallory", "dora"), [`${relay} mallory`]);
+    assert.ok(!store.isAtMark(relay) && !store.mayGoOn(`${relay} mallory`));
+    assert.deepEqual([...store.octetsBySender().keys()], [relay], "its account is the relay's");
+    const made = Array.from({ length: 64 }, (_, i) => mail(`1@made-up-${i}@relay.example.com`, 0, relay));
+    append(store, made, NOW);
+    assert.ok(store.messages <= 32, "made-up senders get no more");
+    assert.deepEqual(append(store, [mail("1", 0, "grooveDevice://erin/pc")], NOW), ["stored"]);
+    store.remove([[1, 12]]);
+    store.remove([[17, 32]]);
+    assert.ok(store.mayGoOn(`${relay} mallory`));
+  });
+
   it("refuses messages of an excluded envelope, and accepts others", () => {
     const store = open(database());
     const batch = [mail("a"), mail("b", 10, "grooveDevice://mallory/pc"), mail("c")];
@@ -405,6 +470,16 @@ describe("the mailbox store", () => {
     for (const [i, size] of sizes.entries()) {
       assert.ok(Buffer.from(kept[i]?.mail.body ?? []).equals(pattern(size, `m${i}`)), `body of ${size} octets`);
     }
+    const rows = db.sql.exec("SELECT seq, count(*) AS rows FROM bodies GROUP BY seq ORDER BY seq").toArray();
+    assert.deepEqual(
+      rows.map(({ seq, rows }) => [seq, rows]),
+      [
+        [2, 1],
+        [3, 1],
+        [4, 3],
+        [5, 16],
+      ],
+    );
     store.remove([[1, 4]]);
     assert.deepEqual(
       db.sql
@@ -591,8 +666,32 @@ describe("the mailbox store", () => {
     assert.deepEqual(numbers(made), [7000]);
     made.purge(NOW);
     assert.deepEqual([open(db).position, open(db).last], [7000, 7000]);
-    made.setFact("version", "3");
-    assert.throws(() => open(db), /NewerSchema: a mailbox has version 3/);
+    made.setFact("version", "5");
+    assert.throws(() => open(db), /NewerSchema: a mailbox has version 5/);
+  });
+
+  it("has no tables of messages until the first, and changes nothing without them", () => {
+    const db = database();
+    const store = open(db);
+    const tables = () => db.sql.exec("SELECT name FROM sqlite_master WHERE type = 'table'").toArray().length;
+    store.setFact("generation", "7");
+    assert.equal(tables(), 1);
+    assert.deepEqual([store.purge(NOW), store.expire(NOW), store.messages, store.empty], [0, 0, 0, true]);
+    store.settle([[1, 9]], NOW);
+    assert.equal(tables(), 1);
+    assert.deepEqual(append(open(db), [mail("a")], NOW), ["stored"]);
+    assert.ok(tables() > 5);
+    assert.deepEqual([open(db).messages, open(db).fact("generation")], [1, "7"]);
+  });
+
+  it("makes its tables again if making them failed", () => {
+    const db = database();
+    const store = open(db);
+    store.setFact("generation", "7");
+    db.failAt = "CREATE TABLE segments";
+    assert.throws(() => append(store, [mail("a")], NOW), /disk is full/);
+    db.failAt = undefined;
+    assert.deepEqual(append(store, [mail("a")], NOW), ["stored"]);
   });
 
   it("writes at most a tenth of a row per message of a batch, including its removal", () => {
@@ -624,6 +723,45 @@ describe("the mailbox store", () => {
     store.remove([[3, 3]]);
     // Less than one sender's share waits after this, however the settled messages are counted.
     assert.deepEqual(append(store, [mail("2", 700_000, alice), mail("3", 700_000, alice)], NOW), ["stored", "stored"]);
+  });
+
+  it("knows what waits of each sender as if it were counted anew, also of those for whom a relay vouches", () => {
+    const [relay, alice] = ["grooveDNS://relay.example.com", "grooveDevice://alice/laptop"];
+    const vouched = fc.constantFrom("mallory/pc", "carol/pc").map((who) => ({ source: relay, who }));
+    const sender = fc.oneof(vouched, fc.constant({ source: relay, who: "" }), fc.constant({ source: alice, who: "" }));
+    const size = fc.oneof(fc.nat(300), fc.integer({ min: 3000, max: 40_000 }));
+    const step = fc.oneof(
+      { weight: 2, arbitrary: fc.array(fc.tuple(sender, size), { minLength: 1, maxLength: 6 }) },
+      { weight: 3, arbitrary: fc.record({ from: fc.nat(30), count: fc.nat(4), keep: fc.boolean() }) },
+      { weight: 1, arbitrary: fc.constant("read over HTTP" as const) },
+    );
+    const names = [relay, `${relay} mallory`, `${relay} carol`, "grooveDevice://alice"];
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 20 }), (steps) => {
+        const db = database();
+        const store = open(db);
+        let sent = 0;
+        for (const one of steps) {
+          if (one === "read over HTTP") {
+            if (store.exists) store.noteRead(NOW);
+          } else if (Array.isArray(one)) {
+            const mails = one.map(([{ source, who }, length]) => {
+              sent += 1;
+              return mail(who === "" ? "" : `${sent}@${who}@relay.example.com`, length, source);
+            });
+            append(store, mails, NOW);
+          } else {
+            const range: Range[] = [[one.from + 1, one.from + 1 + one.count]];
+            if (one.keep) store.settle(range, NOW);
+            else store.remove(range);
+          }
+          const counted = open(db);
+          for (const name of names) assert.equal(store.octetsOf(name), counted.octetsOf(name), name);
+          assert.equal(store.messages, counted.messages);
+        }
+      }),
+      { numRuns: runs(200) },
+    );
   });
 
   it("remembers consecutive ids without a row per message, across reopening", () => {

@@ -1,22 +1,28 @@
-/** Data stored by earlier releases: `schema-1.sql` is the text of what 234613b has written. */
+/**
+ * Data stored by earlier releases: `schema-1.sql` is the text of what 234613b has written, `schema-2.sql` of what 7a10599
+ * has.
+ */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { describe, it } from "node:test";
+import { describe, it, type TestContext } from "node:test";
 import { RETENTION } from "../../../src/edge/mailbox/limits.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
 import { pack, unpack } from "../../../src/edge/rpc/message-batch.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
 import { runHere } from "../../cli/support.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { database } from "./sqlite.ts";
 import { connect, mailboxOf, receive, startEdge } from "./support.ts";
 
 const NOW = Date.UTC(2026, 10, 1);
-const schema = readFileSync(new URL("schema-1.sql", import.meta.url), "utf8");
+const [first, second] = ["schema-1.sql", "schema-2.sql"].map((name) =>
+  readFileSync(new URL(name, import.meta.url), "utf8"),
+) as [string, string];
 
-function written() {
+function written(schema = first) {
   const db = database();
   db.sql.exec(schema).toArray();
   return db;
@@ -73,7 +79,7 @@ describe("a mailbox of the first schema", () => {
     const store = new MailboxStore(db.sql, db.transaction);
     assert.deepEqual(
       ["generation", "senders", "locked", "dropped", "version"].map((name) => store.fact(name)),
-      ["7", "alice carol", "0", '{"DuplicateMessage":2}', "2"],
+      ["7", "alice carol", "0", '{"DuplicateMessage":2}', "4"],
     );
     store.remove([[5, 7]]);
     assert.equal(db.sql.exec("SELECT seq FROM bodies").toArray().length, 0);
@@ -93,16 +99,90 @@ describe("a mailbox of the first schema", () => {
   });
 });
 
+describe("a mailbox of the second schema", () => {
+  it("keeps waiting messages, ids, facts and what is settled, and is read over HTTP", () => {
+    const db = written(second);
+    for (const store of [new MailboxStore(db.sql, db.transaction), new MailboxStore(db.sql, db.transaction)]) {
+      assert.deepEqual([store.position, store.last, store.messages], [3, 9, 5]);
+      assert.deepEqual([store.fact("version"), store.fact("generation"), store.fact("next")], ["4", "7", "1"]);
+      const settled = mail("alice/laptop", "gw-2@alice/laptop");
+      assert.deepEqual(store.append(pack([settled]), NOW + 5000), ["duplicate"]);
+    }
+    const store = new MailboxStore(db.sql, db.transaction);
+    const log = () =>
+      [...store.log(0)].map(({ number, mail: { envelope, body } }) => [
+        number,
+        envelope.entries?.length ?? 0,
+        body.length > 100 ? body.length : new TextDecoder().decode(body),
+      ]);
+    const waiting = [
+      [4, 0, "first"],
+      [6, 0, "second"],
+      [7, 0, 600_000],
+      [8, 120, "to many"],
+      [9, 120, "to many, again"],
+    ];
+    assert.deepEqual(log(), waiting);
+    store.noteRead(NOW + 6000);
+    // What it had settled in part before it was read is not kept.
+    store.settle([[4, 9]], NOW + 7000);
+    assert.deepEqual([log(), store.messages, store.octets], [waiting.slice(2), 0, 0]);
+    assert.equal(store.purge(NOW + 8000), 0);
+    for (const table of ["segments", "done", "kept", "bodies", "envelopes"]) {
+      assert.deepEqual(db.sql.exec(`SELECT * FROM ${table}`).toArray(), [], table);
+    }
+  });
+
+  it("is unchanged when the disk is full, and migrates on the next attempt", () => {
+    const db = written(second);
+    db.failAt = "INSERT INTO facts";
+    assert.throws(() => new MailboxStore(db.sql, db.transaction), /disk is full/);
+    db.failAt = undefined;
+    assert.equal(db.sql.exec("SELECT value FROM facts WHERE name = 'version'").toArray()[0]?.value, "2");
+    assert.equal(new MailboxStore(db.sql, db.transaction).messages, 5);
+  });
+});
+
+describe("a state folder of the second schema", () => {
+  it("is read by this release: waiting messages are read over HTTP, and delivered", { timeout: 300_000 }, async (t) => {
+    const { edge } = await startOn(t, second);
+    const read = async () => {
+      const answer = await fetch(`${edge.url}/mailboxes/bob/pc?offset=-1`);
+      assert.equal(answer.status, 200);
+      return ((await answer.json()) as { id: string }[]).map(({ id }) => id);
+    };
+    const ids = [
+      "gw-4@alice/laptop",
+      "gw-6@alice/laptop",
+      "4f7d-cafe@carol/pc",
+      "gw-7@alice/laptop",
+      "gw-8@alice/laptop",
+    ];
+    assert.deepEqual(await read(), ids);
+    const device = await connect(edge, "bob/pc", "websocket");
+    t.after(() => device.close());
+    const received = await receive(device, 5);
+    assert.deepEqual(new Set(received.map(({ id }) => id)), new Set(ids));
+    await device.close();
+    assert.deepEqual(await read(), ids.slice(2));
+  });
+});
+
+/** An edge whose only mailbox is as an earlier release has written it. */
+async function startOn(t: TestContext, schema: string): Promise<{ edge: InspectedEdge }> {
+  const state = temporaryFolder();
+  const before = await startEdge(t, { state });
+  const sender = await connect(before, "alice/laptop", "websocket");
+  await sender.send("bob/pc", "so that the object has a file");
+  await sender.close();
+  await before.close();
+  assert.equal(asWrittenBefore(state, schema), 1);
+  return { edge: await startEdge(t, { state }) };
+}
+
 describe("a state folder of the first release", () => {
   it("is read by this release: waiting messages are delivered", { timeout: 300_000 }, async (t) => {
-    const state = temporaryFolder();
-    const first = await startEdge(t, { state });
-    const sender = await connect(first, "alice/laptop", "websocket");
-    await sender.send("bob/pc", "so that the object has a file");
-    await sender.close();
-    await first.close();
-    assert.equal(asWrittenBefore(state), 1);
-    const edge = await startEdge(t, { state });
+    const { edge } = await startOn(t, first);
     const device = await connect(edge, "bob/pc", "websocket");
     t.after(() => device.close());
     const received = await receive(device, 5);
@@ -129,14 +209,20 @@ describe("a state folder of the first release", () => {
   });
 });
 
+/** The state folder of an edge that has ended, with two mailboxes in which a message waits. */
+async function stateOfTwo(t: TestContext): Promise<string> {
+  const state = temporaryFolder();
+  const edge = await startEdge(t, { state });
+  const sender = await connect(edge, "alice/pc", "websocket", { receive: false });
+  for (const to of ["bob/pc", "carol/pc"]) await sender.send(to, "waits");
+  await sender.close();
+  await edge.close();
+  return state;
+}
+
 describe("a state folder of a later release", () => {
   it("is left alone, with a reason, and the other mailboxes work", { timeout: 300_000 }, async (t) => {
-    const state = temporaryFolder();
-    const first = await startEdge(t, { state });
-    const sender = await connect(first, "alice/pc", "websocket", { receive: false });
-    for (const to of ["bob/pc", "carol/pc"]) await sender.send(to, "waits");
-    await sender.close();
-    await first.close();
+    const state = await stateOfTwo(t);
     const [file = "", ...others] = mailboxFiles(state);
     assert.equal(others.length, 1);
     const versionIs = (version: number) => {
@@ -144,7 +230,7 @@ describe("a state folder of a later release", () => {
       db.prepare("UPDATE facts SET value = ? WHERE name = 'version'").run(String(version));
       db.close();
     };
-    versionIs(3);
+    versionIs(5);
     const logged: string[] = [];
     const log = (_level: string, line: string) => logged.push(line);
     const edge = await startEdge(t, { state, adminToken: "secret", log });
@@ -161,7 +247,7 @@ describe("a state folder of a later release", () => {
     assert.equal(logged.filter((line) => line.includes("NewerSchema")).length, 1, logged.join("\n"));
     await alice.close();
     await edge.close();
-    versionIs(2);
+    versionIs(4);
     const later = await startEdge(t, { state });
     const reader = await connect(later, newer, "websocket");
     assert.equal((await receive(reader, 1))[0]?.text(), "waits");
@@ -183,8 +269,8 @@ function mailboxFiles(state: string): string[] {
     });
 }
 
-/** Replaces each mailbox that has messages by what the first release stored. Returns how many. */
-function asWrittenBefore(state: string): number {
+/** Replaces each mailbox that has messages by what an earlier release stored. Returns how many. */
+function asWrittenBefore(state: string, schema: string): number {
   let count = 0;
   for (const name of readdirSync(state, { recursive: true, encoding: "utf8" })) {
     if (!name.endsWith(".sqlite")) continue;
@@ -198,7 +284,7 @@ function asWrittenBefore(state: string): number {
       db.exec(schema);
       // The messages have come just now, or they would expire.
       db.prepare("UPDATE segments SET at = ?").run(Date.now());
-      db.prepare("UPDATE ids SET at = ?").run(Date.now());
+      db.prepare("UPDATE ids SET at = ?").run(schema === first ? Date.now() : Date.now() * 1000);
       count += 1;
     }
     db.close();
@@ -212,15 +298,10 @@ function text(body: Uint8Array): string {
 
 describe("a mailbox whose database is damaged", () => {
   it("hides no other from the operator", { timeout: 300_000 }, async (t) => {
-    const state = temporaryFolder();
-    const first = await startEdge(t, { state });
-    const sender = await connect(first, "alice/pc", "websocket", { receive: false });
-    for (const to of ["bob/pc", "carol/pc"]) await sender.send(to, "waits");
-    await sender.close();
-    await first.close();
+    const state = await stateOfTwo(t);
     const [file = ""] = mailboxFiles(state);
     const db = new DatabaseSync(file);
-    db.exec("DROP TABLE segments");
+    db.exec("DROP TABLE done");
     db.close();
     const edge = await startEdge(t, { state, adminToken: "secret" });
     const list = await fetch(`${edge.url}/admin/mailboxes`, { headers: { Authorization: "Bearer secret" } });

@@ -50,7 +50,9 @@ export class FakeMeter {
     const octets = this.account.reserve(mailbox, reservation);
     if (this.manner !== "answers") return new Promise(() => undefined);
     if (octets === undefined) return undefined;
-    return { octets, isAmple: this.account.left >= AMPLE_OCTETS, isSpent: this.account.isSpent };
+    const { identity } = reservation;
+    const isAmple = this.account.left(identity) >= AMPLE_OCTETS;
+    return { octets, isAmple, isSpent: this.account.isSpent(identity) };
   }
 }
 
@@ -99,6 +101,7 @@ const PEER = "grooveDevice://bob/pc";
 export interface Driven {
   readonly mailbox: Mailbox;
   readonly db: TestDatabase;
+  /** The account of an identity, or of a relay: `@relay`. */
   meter(sender: string): FakeMeter;
   tunnel(name: string): FakeTunnel;
   /** When the alarm is set for; undefined if it is not. */
@@ -113,9 +116,10 @@ export interface Driven {
 
 /**
  * @param limits bytes that may wait of a sender in all mailboxes, by default too few for an ample account; and what QUOTA
- *   says of one mailbox
+ *   and KEEP_TIME
+ *   say of one mailbox
  */
-export function drive(t: TestContext, { sender = AMPLE_OCTETS - 1, quota = "" } = {}): Driven {
+export function drive(t: TestContext, { sender = AMPLE_OCTETS - 1, quota = "", keepTime = "" } = {}): Driven {
   t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: Date.UTC(2026, 10, 1) });
   const db = database();
   const meters = new Map<string, FakeMeter>();
@@ -125,7 +129,8 @@ export function drive(t: TestContext, { sender = AMPLE_OCTETS - 1, quota = "" } 
     all.set(name, one);
     return one;
   };
-  const meter = (name: string) => named(meters, `sender:grooveDevice://${name}`, () => new FakeMeter(sender));
+  const account = (name: string) => named(meters, name, () => new FakeMeter(sender));
+  const meter = (name: string) => account(`sender:${sourceOf(name)}`);
   const tunnel = (name: string) => named(tunnels, name, () => new FakeTunnel());
   let alarmAt: number | undefined;
   const storage = {
@@ -150,11 +155,17 @@ export function drive(t: TestContext, { sender = AMPLE_OCTETS - 1, quota = "" } 
   const directory = { enter: async () => 0, leave: async () => undefined, keepUsed: async () => undefined };
   const env = {
     QUOTA: quota,
-    METER: { getByName: (name: string) => meter(name.slice("sender:grooveDevice://".length)) },
+    METER: { getByName: account },
+    KEEP_TIME: keepTime,
     TUNNEL: { getByName: tunnel },
     DIRECTORY: { getByName: () => directory },
   } as unknown as Env;
-  const context = { storage, id: { name: PEER }, waitUntil: () => undefined } as unknown as DurableObjectState;
+  const context = {
+    storage,
+    id: { name: PEER },
+    waitUntil: () => undefined,
+    getWebSockets: () => [],
+  } as unknown as DurableObjectState;
   let mailbox = new Real(context, env);
   const step = async (milliseconds: number) => {
     for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
@@ -194,11 +205,18 @@ let ids = 0;
 /** A message of a sender's device to the mailbox. */
 export function messageOf(sender: string, length: number): MessageBatch {
   ids += 1;
+  const [, relay = ""] = sender.split("@");
   const envelope = {
-    source: `grooveDevice://${sender}/pc`,
+    source: relay === "" ? `grooveDevice://${sender}/pc` : sourceOf(`@${relay}`),
     resourceURL: "message",
     identityURL: "grooveIdentity://bob",
     deviceURL: PEER,
   };
-  return pack([{ envelope, fields: { userRef: `t.${ids}@${sender}/pc`, track: false }, body: new Uint8Array(length) }]);
+  const userRef = `t.${ids}@${relay === "" ? `${sender}/pc` : sender}`;
+  return pack([{ envelope, fields: { userRef, track: false }, body: new Uint8Array(length) }]);
+}
+
+/** The source of an identity's messages, without its device; `@relay` is that relay. */
+function sourceOf(name: string): string {
+  return name.startsWith("@") ? `grooveDNS://${name.slice(1)}` : `grooveDevice://${name}`;
 }

@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { LARGE_PIECE, LEAST_PIECE } from "../../../src/edge/mailbox/limits.ts";
-import { pieceFor, Reservations } from "../../../src/edge/mailbox/reservations.ts";
+import { LARGE_PIECE, LEAST_PIECE } from "../../../src/edge/admission/limits.ts";
+import { pieceFor } from "../../../src/edge/admission/sender-account.ts";
+import { Reservations } from "../../../src/edge/mailbox/reservations.ts";
 import type { Facts } from "../../../src/edge/mailbox/room-waiters.ts";
 
 function started() {

@@ -1,16 +1,16 @@
 /** Connections of a device that only send, beside the one that receives with the same address. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { CloseReasonId } from "../../../src/sstp/index.ts";
 import { SEND_ONLY } from "../../../src/store-and-forward/capabilities.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { connect, fresh, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 
 const ONE_BY_ONE = 20;
 const AT_ONCE = 5;
 
 describe("connections that only send", () => {
-  let edge: LocalEdge;
+  let edge: InspectedEdge;
   const closing: (() => Promise<unknown>)[] = [];
   before(async () => {
     edge = await startEdge({ after: (run) => closing.push(run) });

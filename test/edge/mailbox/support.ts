@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { after } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
+import type { LocalEdgeOptions } from "../../../src/cli/local-edge/local-edge.ts";
 import {
   Device,
   type DeviceOptions,
@@ -29,8 +29,12 @@ import {
   type ConnectionOptions,
   relayURL,
 } from "../../../src/sstp/index.ts";
+import { type InspectedEdge, startInspectedEdge } from "../../support/inspected-edge.ts";
 import { objectOf } from "../../support/objects.ts";
 import { PATIENCE } from "../../support/sockets.ts";
+import { until } from "../../support/watch.ts";
+
+export { until };
 
 /** The transports to an edge that is itself the relay. */
 export const TRANSPORTS = ["websocket", "longlived", "keepalive", "polling"] as const satisfies TransportName[];
@@ -40,8 +44,8 @@ interface Context {
 }
 
 /** An edge on a free port, stopped when the test is over. */
-export async function startEdge(context: Context, options: Partial<LocalEdgeOptions> = {}): Promise<LocalEdge> {
-  const edge = await startLocalEdge({
+export async function startEdge(context: Context, options: Partial<LocalEdgeOptions> = {}): Promise<InspectedEdge> {
+  const edge = await startInspectedEdge({
     port: 0,
     relayAllow: [],
     dev: options.keys === undefined ? "1" : "private",
@@ -71,7 +75,7 @@ after(() => Promise.all(connected.map((device) => device.close())));
 
 /** A device connected to the edge itself, closed at the end of all tests unless closed before. */
 export async function connect(
-  edge: LocalEdge,
+  edge: Pick<InspectedEdge, "url">,
   address: string,
   transport: TransportName | "auto",
   options: Partial<DeviceOptions> = {},
@@ -96,7 +100,7 @@ export interface MailboxStub {
 }
 
 /** The object of a mailbox, by its peer's URL. */
-export function mailboxOf(edge: LocalEdge, peer: string): Promise<MailboxStub> {
+export function mailboxOf(edge: InspectedEdge, peer: string): Promise<MailboxStub> {
   return objectOf(edge.miniflare, "MAILBOX", peer);
 }
 
@@ -105,7 +109,7 @@ export interface TunnelStub {
 }
 
 /** The object of a virtual connection, by its GUID. */
-export function tunnelOf(edge: LocalEdge, guid: string): Promise<TunnelStub> {
+export function tunnelOf(edge: InspectedEdge, guid: string): Promise<TunnelStub> {
   return objectOf(edge.miniflare, "TUNNEL", guid);
 }
 
@@ -136,25 +140,6 @@ export async function receive(device: Device, count: number, patience = PATIENCE
   return taken;
 }
 
-/** Pause before `until` looks again, in milliseconds. */
-const LOOK_AGAIN = { soonest: 20, latest: 500 };
-
-/**
- * Waits until a condition holds. Looks again after a tenth of the time waited so far, and after a third if that is a call
- * to an object of the edge: many calls would take the processor from what is waited for.
- */
-export async function until(what: string, holds: () => boolean | Promise<boolean>, patience = PATIENCE): Promise<void> {
-  const begin = Date.now();
-  for (;;) {
-    const looked = holds();
-    if (await looked) return;
-    const waited = Date.now() - begin;
-    if (waited > patience) throw new Error(`in vain: ${what}`);
-    const share = typeof looked === "boolean" ? 10 : 3;
-    await sleep(Math.min(Math.max(LOOK_AGAIN.soonest, waited / share), LOOK_AGAIN.latest));
-  }
-}
-
 /** A body of this length that differs from every other message at the same position. */
 export function bodyOf(length: number, seed: string): Uint8Array {
   const block = createHash("sha256").update(seed).digest();
@@ -177,7 +162,7 @@ export class RawClient {
   refused: readonly string[] = [];
 
   constructor(
-    edge: LocalEdge,
+    edge: Pick<InspectedEdge, "url">,
     transport: TransportName,
     url: string,
     options: Partial<ConnectionOptions> = {},
@@ -200,7 +185,7 @@ export class RawClient {
    * @param token sent with each request
    */
   static async open(
-    edge: LocalEdge,
+    edge: Pick<InspectedEdge, "url">,
     transport: TransportName,
     url: string,
     identity?: string,
@@ -301,7 +286,7 @@ export class RawClient {
         this.#fields.set(event.sessionId, event.fields);
         this.#octets.set(event.sessionId, []);
       }
-      if (event.type === "data") this.#octets.get(event.sessionId)?.push(event.octets.slice());
+      if (event.type === "data") this.#octets.get(event.sessionId)?.push(new Uint8Array(event.octets));
       if (event.type === "endMessage") {
         const body = Buffer.concat(this.#octets.get(event.sessionId) ?? []);
         const fields = this.#fields.get(event.sessionId) ?? {};

@@ -1,7 +1,6 @@
 /** The edge as the relay of its devices: who gets messages, what is kept, what is refused, and who is excluded. */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { type Device, DeviceError, type DeviceOptions } from "../../../src/device/index.ts";
 import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
 import {
@@ -12,11 +11,12 @@ import {
   type StreamSize,
 } from "../../../src/sstp/index.ts";
 import { QUOTA } from "../../../src/store-and-forward/sender-share.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { afterAll, bodyOf, connect, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 
 describe("the edge as relay", () => {
-  let edge: LocalEdge;
+  let edge: InspectedEdge;
   const all = afterAll();
   before(async () => {
     edge = await startEdge(all);

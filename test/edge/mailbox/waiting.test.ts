@@ -1,11 +1,11 @@
 /** A consumer that takes messages without acknowledging them, while another device of its identity waits. */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../../src/device/index.ts";
 import { ACKNOWLEDGE_SECONDS } from "../../../src/edge/policy/acknowledge-time.ts";
-import { HOLD_TIME } from "../../../src/edge/pumps/limits.ts";
+import { FIRST_HOLD } from "../../../src/encapsulation/index.ts";
 import { SIGN_OF_LIFE } from "../../../src/store-and-forward/consumer-timeout.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { drivenWorker } from "../../support/worker.ts";
 import {
   afterAll,
@@ -24,7 +24,7 @@ type Driven = MailboxStub & Record<"elapse" | "letPass", (milliseconds: number) 
 const SECOND = 1000;
 const code = await drivenWorker();
 
-let edge: LocalEdge;
+let edge: InspectedEdge;
 const all = afterAll();
 before(async () => {
   edge = await startEdge(all, { code });
@@ -91,7 +91,7 @@ describe("messages of an identity with two devices", { concurrency: false }, () 
     await send("first");
     hung.close();
     // Its last GET may have been held.
-    await mailbox.letPass(HOLD_TIME + SIGN_OF_LIFE - 5 * SECOND);
+    await mailbox.letPass(FIRST_HOLD * 1000 + SIGN_OF_LIFE - 5 * SECOND);
     assert.equal(await consumers(), 2, "it is still waited for");
     await mailbox.letPass(6 * SECOND);
     const replaced = async () => {

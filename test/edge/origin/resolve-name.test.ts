@@ -4,7 +4,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, createServer as createTCPServer } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { startLocalResolver } from "../../../src/cli/local-edge/dns-over-https.ts";
-import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
+import type { LocalEdgeOptions } from "../../../src/cli/local-edge/local-edge.ts";
+import { type InspectedEdge, startInspectedEdge } from "../../support/inspected-edge.ts";
 import { listen, type TestServer } from "../../support/sockets.ts";
 import { PollingDevice } from "../polling-device.ts";
 import { Device, devicesOf, type Kind, type TestEdge, TestRelay } from "../support.ts";
@@ -66,7 +67,7 @@ async function startEdge(options: Omit<LocalEdgeOptions, "port">): Promise<Start
   const log: string[] = [];
   // No tokens are required: this tests relays.
   const dev = [options.dev ?? "", "open"].join(" ").trim();
-  const edge: LocalEdge = await startLocalEdge({ port: 0, log: (_, line) => log.push(line), ...options, dev });
+  const edge: InspectedEdge = await startInspectedEdge({ port: 0, log: (_, line) => log.push(line), ...options, dev });
   const port = Number(new URL(edge.url).port);
   const devices = devicesOf(port);
   const close = async () => {

@@ -42,7 +42,7 @@ describe("a finding names the setting, the entry and the fix", () => {
   for (const [settings, text] of [
     [
       { RATE: "octets=1e6" },
-      /^RATE has "octets=1e6", .*: write connections, connects, octets, messages, recipients as name=number$/,
+      /^RATE has "octets=1e6", .*: write connections, connects, octets, messages, recipients, streams as name=number$/,
     ],
     [{ RATE: "octets=1" }, /^RATE has "octets=1", .*: write at least 32768$/],
     [{ RATE: "connects=1,connects=2" }, /^RATE has "connects=2", which sets connects again: leave one of the two out$/],
@@ -202,6 +202,10 @@ describe("findings", () => {
     [{ KEYS, ACKNOWLEDGE_TIME: "14" }, ["MalformedAcknowledgeTime"], ["MalformedAcknowledgeTime"]],
     [{ KEYS, ACKNOWLEDGE_TIME: "86401" }, ["MalformedAcknowledgeTime"], ["MalformedAcknowledgeTime"]],
     [{ KEYS, ACKNOWLEDGE_TIME: "1e2" }, ["MalformedAcknowledgeTime"], ["MalformedAcknowledgeTime"]],
+    [{ KEYS, KEEP_TIME: "0" }, [], []],
+    [{ KEYS, KEEP_TIME: "1209600" }, [], []],
+    [{ KEYS, KEEP_TIME: "1209601" }, ["MalformedKeepTime"], ["MalformedKeepTime"]],
+    [{ KEYS, KEEP_TIME: "1d" }, ["MalformedKeepTime"], ["MalformedKeepTime"]],
     [{ KEYS, LINK_WAYS: " , " }, [], []],
     [{ KEYS, LINK_WAYS: "2492" }, ["MalformedWays"], ["MalformedWays"]],
     [{ KEYS, LINK_WAYS: "sstp:65536" }, ["MalformedWays"], ["MalformedWays"]],

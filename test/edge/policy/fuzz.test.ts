@@ -1,11 +1,12 @@
-/** A hundred thousand destinations: nothing private is allowed, `!` takes precedence, nothing throws. */
+/** Destinations, a hundred thousand in the long form: nothing private is allowed, `!` takes precedence, nothing throws. */
 import assert from "node:assert/strict";
 import { BlockList, isIP } from "node:net";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { judgeAddresses, judgeRelay, type Rules, readRelays } from "../../../src/edge/policy/relay-allow-list.ts";
+import { runs } from "../../support/long-form.ts";
 
-const RUNS = 25_000;
+const RUNS = runs(25_000);
 
 /** Networks that are not public, as classified by Node itself: an independent implementation. */
 const PRIVATE_4 = [

@@ -85,6 +85,12 @@ describe("a sender rule", () => {
     );
   });
 
+  it("admits the instances of a device with it", () => {
+    const laptop = parseSenderRule("alice/laptop");
+    const from = (device: string) => maySend(laptop, deviceURL({ identity: "alice", device }));
+    assert.deepEqual(["laptop~k3v90q2a", "phone~k3v90q2a", "laptop~other"].map(from), [true, false, false]);
+  });
+
   it("compares names, not their encoding", () => {
     const alice = parseSenderRule("alice");
     assert.ok(maySend(alice, "grooveDevice://alice/pc"));

@@ -51,6 +51,14 @@ describe("while nothing is stored, the alarm is a timer", () => {
     assert.deepEqual(looks, [300]);
   });
 
+  it("which one that is only to be ensured does not replace", (t) => {
+    const { alarm, looks } = alarmAt0(t);
+    alarm.ensureBy("device", 100);
+    alarm.ensureBy("device", 300);
+    t.mock.timers.tick(100);
+    assert.deepEqual(looks, [100]);
+  });
+
   it("and there is none without a deadline, nor after the end", (t) => {
     const { alarm, looks } = alarmAt0(t);
     alarm.set("connect", 100);

@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CLOCK_TOLERANCE, CONNECTED_AGE } from "../../../src/auth/limits.ts";
-import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { Device, DeviceOptions, TransportName } from "../../../src/device/index.ts";
 import { ECHO_TEXT, formatPoll } from "../../../src/encapsulation/index.ts";
 import { startRelay } from "../../../src/relay/index.ts";
+import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { AUDIENCE, type Claims, ed25519 } from "../issuer.ts";
 import { ByHand } from "../keepalive-by-hand.ts";
 import { mailboxOf, RawClient, receive, TRANSPORTS, tunnelOf, until } from "../mailbox/support.ts";
@@ -30,7 +30,7 @@ import { newGuid } from "../support.ts";
 const issuer = await ed25519("first");
 let relay: Awaited<ReturnType<typeof startRelay>>;
 let operator: Operator;
-let edge: LocalEdge;
+let edge: InspectedEdge;
 
 before(async () => {
   relay = await startRelay({ port: 0 });

@@ -11,13 +11,22 @@ const LARGE = 8 * MIN_FREE;
 
 async function watch(context: TestContext, free: number, size = LARGE) {
   const at = await folder(context);
-  const disk = { bytes: free, time: 0, room: () => ({ free: disk.bytes, size }), now: () => disk.time };
+  const disk = {
+    bytes: free,
+    time: 0,
+    isSound: true,
+    room: () => ({ free: disk.bytes, size }),
+    now: () => disk.time,
+    takesWrites: () => disk.isSound,
+  };
   const told: boolean[] = [];
   const ballast = join(at, "ballast");
-  const watch = new DiskWatch({ folder: at, ballast, changed: (full) => told.push(full) }, disk);
+  const failing: boolean[] = [];
+  const changed = (full: boolean) => told.push(full);
+  const watch = new DiskWatch({ folder: at, ballast, changed, failing: (is) => failing.push(is) }, disk);
   context.after(() => watch.close());
   await watch.ready();
-  return { watch, disk, told, ballast };
+  return { watch, disk, told, failing, ballast };
 }
 
 describe("a disk", () => {
@@ -44,6 +53,19 @@ describe("a disk", () => {
     disk.bytes = 8 * MIB - 1;
     one.look();
     assert.deepEqual(told, [true]);
+  });
+
+  it("that takes no writes is failing until it takes one again, and not by one failure", async (context) => {
+    const { watch: one, disk, failing } = await watch(context, 1000 * MIB);
+    one.broke();
+    assert.deepEqual([one.isFailing, failing], [false, []], "a file could be written");
+    disk.isSound = false;
+    one.broke();
+    one.look();
+    assert.deepEqual([one.isFailing, failing], [true, [true]]);
+    disk.isSound = true;
+    one.look();
+    assert.deepEqual([one.isFailing, one.full, failing], [false, false, [true, false]]);
   });
 
   it("counts as full for ten seconds after a failed write, whatever its free space", async (context) => {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { byteReader, FIRST_READ, readBody, SMALL_READS } from "../../../src/lib/runtime/byte-reader.ts";
+import { DeadlinePool } from "../../../src/lib/runtime/deadline-pool.ts";
 import { within } from "../../../src/lib/runtime/timeout.ts";
 
 /** A byte stream fed by the test. */
@@ -42,6 +43,19 @@ test("data that arrives after a read timed out goes to the next read", async () 
   assert.equal(text(await read(1000)), "again");
   end();
   assert.equal(await read(), "end");
+});
+
+test("many reads can share what waits for them", async () => {
+  const { stream, put, end } = feed();
+  const read = byteReader(stream, 16);
+  const waiter = new DeadlinePool(20);
+  put("first");
+  assert.equal(text(await read(waiter)), "first");
+  assert.equal(await read(waiter), "late");
+  put("second");
+  assert.equal(text(await read(waiter)), "second");
+  end();
+  assert.equal(await read(waiter), "end");
 });
 
 test("the buffer grows with large reads, is reused, and shrinks after repeated small reads", async () => {
@@ -131,6 +145,23 @@ test("a body that ends early or exceeds the limit fails without a wait", async (
   const long = feed();
   long.put("x".repeat(40));
   assert.equal(await readBody(long.stream, 4, 40), undefined);
+});
+
+test("a body asks before its buffer grows, and leaves the rest of the stream when it may not", async () => {
+  for (const length of [undefined, 60_000]) {
+    const { stream, put } = feed();
+    put("x".repeat(3 * FIRST_READ));
+    const asked: number[] = [];
+    const mayGrow = (octets: number) => {
+      asked.push(octets);
+      return octets <= 2 * FIRST_READ;
+    };
+    assert.equal(await readBody(stream, 100_000, length, mayGrow), undefined);
+    assert.deepEqual(asked, [FIRST_READ, 2 * FIRST_READ, 4 * FIRST_READ]);
+    const { value } = await stream.getReader().read();
+    assert.equal(value?.length, FIRST_READ);
+  }
+  assert.equal(await readBody(feed().stream, 100, undefined, () => false), undefined);
 });
 
 test("within times out, and passes errors on", async () => {

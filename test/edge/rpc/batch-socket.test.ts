@@ -1,0 +1,186 @@
+/** Batches of streams on a WebSocket between two objects. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import { BatchSocket, type TakeBatch } from "../../../src/edge/rpc/batch-socket.ts";
+import type { Taken } from "../../../src/edge/rpc/mailbox-rpc.ts";
+import type { MessageBatch } from "../../../src/edge/rpc/message-batch.ts";
+import type { Envelope } from "../../../src/store-and-forward/envelope.ts";
+
+interface Place {
+  readonly peer: string;
+  readonly generation: number;
+}
+
+const BOB: Place = { peer: "grooveDevice://bob/pc", generation: 7 };
+
+function envelope(deviceURL: string): Envelope {
+  return { source: "grooveDevice://alice/pc", resourceURL: "stream", identityURL: "grooveIdentity://bob", deviceURL };
+}
+
+const TO_BOB = envelope(BOB.peer);
+
+function batchOf(...octets: number[]): MessageBatch {
+  return { envelopes: [TO_BOB], octets: new Uint8Array(octets) };
+}
+
+/** More than may be on its way without an answer. */
+const LONG: MessageBatch = { envelopes: [TO_BOB], octets: new Uint8Array(40_000).fill(5) };
+
+async function turns(): Promise<void> {
+  for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
+}
+
+/** Two ends, and what was sent from one to the other. */
+function pair(take: TakeBatch<Place>, takeBack?: TakeBatch<string>) {
+  const sent: (string | Uint8Array)[] = [];
+  const answers: string[] = [];
+  const carried = (data: string | Uint8Array) =>
+    typeof data === "string" ? data : (data.slice().buffer as ArrayBuffer);
+  const near: BatchSocket<Place, string> = new BatchSocket(
+    {
+      send: (data) => {
+        sent.push(data);
+        void far.hear(carried(data));
+      },
+    },
+    takeBack,
+  );
+  const far: BatchSocket<string, Place> = new BatchSocket(
+    {
+      send: (data) => {
+        if (typeof data === "string") answers.push(data);
+        void near.hear(carried(data));
+      },
+    },
+    take,
+  );
+  return { near, far, sent, answers };
+}
+
+describe("batches on a WebSocket", () => {
+  it("arrive with their place and their envelopes, and are answered if they are long", async () => {
+    const came: unknown[] = [];
+    const { near } = pair(async (to, { envelopes, octets }) => {
+      came.push({ to, envelopes, octets: [...octets] });
+      return { dropped: 2, refused: "locked" };
+    });
+    assert.deepEqual(await near.pass(BOB, LONG), { dropped: 2, refused: "locked" });
+    assert.deepEqual(came, [{ to: BOB, envelopes: [TO_BOB], octets: [...LONG.octets] }]);
+  });
+
+  it("cost no answer if they are short and taken, as keystrokes are", async () => {
+    const { near, answers } = pair(async () => "taken");
+    for (let key = 0; key < 50; key += 1) assert.equal(await near.pass(BOB, batchOf(key)), "taken");
+    assert.equal(answers.length, 0);
+  });
+
+  it("are answered before many short ones are on their way", async () => {
+    const { near, answers } = pair(async () => "taken");
+    const short = { envelopes: [TO_BOB], octets: new Uint8Array(1000) };
+    for (let count = 0; count < 100; count += 1) await near.pass(BOB, short);
+    assert.ok(answers.length >= 3, `${answers.length} answers to 100,000 bytes`);
+  });
+
+  it("that are short and not taken are told with the next, which is not sent", async () => {
+    const came: number[] = [];
+    const { near } = pair(async (_, { octets }) => {
+      came.push(octets[0] ?? 0);
+      return came.length === 1 ? "gone" : "taken";
+    });
+    assert.equal(await near.pass(BOB, batchOf(1)), "taken");
+    await turns();
+    assert.equal(await near.pass(BOB, batchOf(2)), "gone");
+    assert.equal(await near.pass(BOB, batchOf(3)), "taken");
+    assert.deepEqual(came, [1, 3]);
+  });
+
+  it("are taken one after the other, however long one waits for room", async () => {
+    const order: string[] = [];
+    const waiting: (() => void)[] = [];
+    const { near } = pair(async (_, { octets }) => {
+      order.push(`begin ${octets[0]}`);
+      await new Promise<void>((resolve) => waiting.push(resolve));
+      order.push(`end ${octets[0]}`);
+      return "taken";
+    });
+    for (const key of [1, 2, 3]) await near.pass(BOB, batchOf(key));
+    for (let at = 0; at < 3; at += 1) {
+      await turns();
+      waiting[at]?.();
+    }
+    await turns();
+    assert.deepEqual(order, ["begin 1", "end 1", "begin 2", "end 2", "begin 3", "end 3"]);
+  });
+
+  it("get their own answers", async () => {
+    const answers: ((taken: Taken) => void)[] = [];
+    const { near } = pair(() => new Promise((resolve) => answers.push(resolve)));
+    const passing = [near.pass(BOB, LONG), near.pass(BOB, LONG)];
+    await turns();
+    answers[0]?.("taken");
+    await turns();
+    answers[1]?.("gone");
+    assert.deepEqual(await Promise.all(passing), ["taken", "gone"]);
+  });
+
+  it("go both ways", async () => {
+    const { near, far } = pair(
+      async () => "taken",
+      async (to) => (to === "alice" ? "taken" : "gone"),
+    );
+    assert.deepEqual(await Promise.all([near.pass(BOB, batchOf(1)), far.pass("alice", batchOf(2))]), [
+      "taken",
+      "taken",
+    ]);
+  });
+
+  it("have no answer when the WebSocket ends, and later ones are not sent", async () => {
+    const { near, sent } = pair(() => new Promise(() => undefined));
+    const passing = near.pass(BOB, LONG);
+    near.lost();
+    assert.equal(await passing, undefined);
+    assert.equal(await near.pass(BOB, batchOf(2)), undefined);
+    assert.equal(sent.length, 1);
+  });
+
+  it("have no answer when nothing can be sent", async () => {
+    const near = new BatchSocket<Place>({
+      send: () => {
+        throw new TypeError("the WebSocket is closed");
+      },
+    });
+    assert.equal(await near.pass(BOB, batchOf(1)), undefined);
+    assert.ok(near.isOver);
+  });
+
+  it("ignores an answer that is not due", async () => {
+    const { near } = pair(async () => "taken");
+    await near.hear('9 "taken"');
+    assert.equal(await near.pass(BOB, batchOf(1)), "taken");
+  });
+
+  it("arrive as they were sent, whichever places and envelopes alternate", async () => {
+    const places: readonly Place[] = [BOB, { ...BOB }, { ...BOB, generation: 8 }];
+    const envelopes: readonly Envelope[] = [TO_BOB, envelope(""), envelope("grooveDevice://zoë/büro")];
+    const one = fc.record(
+      {
+        to: fc.constantFrom(...places),
+        envelopes: fc.subarray([...envelopes], { minLength: 1 }),
+        octets: fc.oneof(fc.uint8Array({ maxLength: 300 }), fc.constant(LONG.octets)),
+      },
+      { noNullPrototype: true },
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(one, { maxLength: 20 }), async (all) => {
+        const came: unknown[] = [];
+        const { near } = pair(async (to, batch) => {
+          came.push({ to, envelopes: batch.envelopes, octets: batch.octets.slice() });
+          return "taken";
+        });
+        for (const { to, ...batch } of all) assert.equal(await near.pass(to, batch), "taken");
+        assert.deepEqual(came, all);
+      }),
+    );
+  });
+});
