@@ -94,6 +94,8 @@ export class WorkerdProcess {
       authorities: extraAuthorities(),
     });
     await mkdir(objects, { recursive: true });
+    // An earlier try may have listened there before it failed.
+    if (hasUnixSocket) await rm(socket, { force: true });
     const secret = ["config.capnp", ...(front.tls === undefined ? [] : [KEY_FILE, CERT_FILE])].map(inRun);
     try {
       for (const [name, text] of [
