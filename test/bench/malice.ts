@@ -80,7 +80,7 @@ export async function malice(quick: boolean): Promise<Section> {
 
     const attacked = await start(options);
     const { phases, deeds } = await phasesOf(attacked, PHASES, course);
-    await sleep(quick ? 10_000 : AFTER);
+    await sleep(AFTER);
     const before = folderOctets(state);
     await attacked.close();
     // What the runtime leaves of deleted objects is removed at the next start.
