@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { WRITE_FAILURE } from "../lib/write-failure.ts";
 import { logReason } from "./log.ts";
 import { isEqual } from "./timing-safe-equal.ts";
 
@@ -52,6 +53,11 @@ export async function learnStorageFull(error: unknown): Promise<boolean> {
   if (full === undefined || !(error instanceof Error) || !error.message.startsWith(PLATFORM_ERROR)) return false;
   await scheduler.wait(REPORT_TIME);
   return isStorageFull();
+}
+
+/** Whether an error says that an object cannot write its own file, though others may: a file is damaged, or not the edge's. */
+export function isWriteFailure(error: unknown): boolean {
+  return full !== undefined && error instanceof Error && WRITE_FAILURE.test(error.message);
 }
 
 /** Whether a request comes from the command that runs this edge. */

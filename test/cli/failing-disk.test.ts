@@ -114,38 +114,43 @@ it("an edge whose disk becomes read-only says so, stops when it is told to, and 
   await again.finished;
 });
 
-it("an edge goes on by itself when its disk takes writes again", async (t) => {
-  const files = preloaded("read-only-files.c", "READ_ONLY_FILES", Buffer.of(0));
-  if (files === undefined) return t.skip("SKIPPED: it needs Linux and a C compiler");
-  const state = join(await folder(t), "state");
-  const args = ["edge", "--json", "--dev", "--state", state, "--port", "0"];
-  const edge = start(t, args, undefined, files.env);
-  const [, url = ""] = await edge.line(/"url":"([^"]+)"/);
-  const ready = async () => (await (await fetch(`${url}/ready`)).json()) as Readiness;
-  const alice = await Device.connect({ edge: url, address: "alice/pc", transport: "websocket" });
-  t.after(() => alice.close());
-  await alice.send("bob/pc", "before");
-  files.steer(Buffer.of(1));
-  const meanwhile = isAccepted(alice.send("bob/pc", "meanwhile"));
-  await eventually("it says that it is not ready", async () => !(await ready()).ready);
-  assert.deepEqual(
-    (await ready()).problems.map(({ part, code }) => [part, code]),
-    [["storage", "StorageFailed"]],
-  );
-  files.steer(Buffer.of(0));
-  await eventually("it says that it is ready", async () => (await ready()).ready);
-  if (!(await meanwhile)) await alice.send("bob/pc", "meanwhile");
-  await alice.send("bob/pc", "after");
-  const bob = await Device.connect({ edge: url, address: "bob/pc", transport: "websocket" });
-  t.after(() => bob.close());
-  const came: string[] = [];
-  for await (const { body } of bob.messages()) {
-    came.push(new TextDecoder().decode(body));
-    if (came.length === 3) break;
-  }
-  assert.deepEqual(came, ["before", "meanwhile", "after"]);
-  edge.process.kill("SIGTERM");
-  const { code, stderr } = await edge.finished;
-  assert.equal(code, 0);
-  assert.match(stderr, /takes no writes, .*\[StorageFailed\][\s\S]*takes writes again: new messages are accepted/);
-});
+for (const [how, state] of [
+  ["is read-only", 1],
+  ["takes new files but no bytes", 2],
+] as const) {
+  it(`an edge whose disk ${how} says so, and goes on by itself when it takes writes again`, async (t) => {
+    const files = preloaded("read-only-files.c", "READ_ONLY_FILES", Buffer.of(0));
+    if (files === undefined) return t.skip("SKIPPED: it needs Linux and a C compiler");
+    const kept = join(await folder(t), "state");
+    const args = ["edge", "--json", "--dev", "--state", kept, "--port", "0"];
+    const edge = start(t, args, undefined, files.env);
+    const [, url = ""] = await edge.line(/"url":"([^"]+)"/);
+    const ready = async () => (await (await fetch(`${url}/ready`)).json()) as Readiness;
+    const alice = await Device.connect({ edge: url, address: "alice/pc", transport: "websocket" });
+    t.after(() => alice.close());
+    await alice.send("bob/pc", "before");
+    files.steer(Buffer.of(state));
+    const meanwhile = isAccepted(alice.send("bob/pc", "meanwhile"));
+    await eventually("it says that it is not ready", async () => !(await ready()).ready);
+    assert.deepEqual(
+      (await ready()).problems.map(({ part, code }) => [part, code]),
+      [["storage", "StorageFailed"]],
+    );
+    files.steer(Buffer.of(0));
+    await eventually("it says that it is ready", async () => (await ready()).ready);
+    if (!(await meanwhile)) await alice.send("bob/pc", "meanwhile");
+    await alice.send("bob/pc", "after");
+    const bob = await Device.connect({ edge: url, address: "bob/pc", transport: "websocket" });
+    t.after(() => bob.close());
+    const came: string[] = [];
+    for await (const { body } of bob.messages()) {
+      came.push(new TextDecoder().decode(body));
+      if (came.length === 3) break;
+    }
+    assert.deepEqual(came, ["before", "meanwhile", "after"]);
+    edge.process.kill("SIGTERM");
+    const { code, stderr } = await edge.finished;
+    assert.equal(code, 0);
+    assert.match(stderr, /takes no writes, .*\[StorageFailed\][\s\S]*takes writes again: new messages are accepted/);
+  });
+}

@@ -1,7 +1,7 @@
 /*
- * Makes all files of a process read-only while the byte in a mapped file is not 0, open ones too: as a disk that the system
- * has made read-only, but it can be undone without a repair. Calls of the C library are avoided, since workerd's allocator
- * may be starting.
+ * Makes all files of a process read-only while the byte in a mapped file is 1, open ones too: as a disk that the system has
+ * made read-only, but it can be undone without a repair. While it is 2, files can be made, but no block of them written.
+ * Calls of the C library are avoided, since workerd's allocator may be starting.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,7 +16,7 @@
 
 static const volatile char *flag;
 
-static int is_read_only(void) {
+static int state_of_files(void) {
   if (flag == NULL) {
     const char *path = getenv("READ_ONLY_FILES");
     if (path == NULL) return 0;
@@ -27,11 +27,15 @@ static int is_read_only(void) {
     if (mapped == MAP_FAILED) return 0;
     flag = mapped;
   }
-  return *flag != 0;
+  return *flag;
 }
 
+static int is_read_only(void) { return state_of_files() == 1; }
+
+static int is_broken(void) { return state_of_files() != 0; }
+
 static long refuse(void) {
-  errno = EROFS;
+  errno = state_of_files() == 2 ? EIO : EROFS;
   return -1;
 }
 
@@ -61,12 +65,12 @@ int openat(int folder, const char *path, int flags, ...) { MODE return open_at(f
 int openat64(int folder, const char *path, int flags, ...) { MODE return open_at(folder, path, flags | O_LARGEFILE, mode); }
 
 ssize_t pwrite(int file, const void *bytes, size_t size, off_t at) {
-  return is_read_only() ? refuse() : syscall(SYS_pwrite64, file, bytes, size, at);
+  return is_broken() ? refuse() : syscall(SYS_pwrite64, file, bytes, size, at);
 }
 
 ssize_t pwrite64(int file, const void *bytes, size_t size, off64_t at) {
-  return is_read_only() ? refuse() : syscall(SYS_pwrite64, file, bytes, size, at);
+  return is_broken() ? refuse() : syscall(SYS_pwrite64, file, bytes, size, at);
 }
 
-int ftruncate(int file, off_t size) { return is_read_only() ? (int)refuse() : (int)syscall(SYS_ftruncate, file, size); }
-int ftruncate64(int file, off64_t size) { return is_read_only() ? (int)refuse() : (int)syscall(SYS_ftruncate, file, size); }
+int ftruncate(int file, off_t size) { return is_broken() ? (int)refuse() : (int)syscall(SYS_ftruncate, file, size); }
+int ftruncate64(int file, off64_t size) { return is_broken() ? (int)refuse() : (int)syscall(SYS_ftruncate, file, size); }

@@ -113,9 +113,9 @@ Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf ph
         end = await sendSources({ way, to, journal, isFresh: values.fresh, wait, report, interruption });
       }
       const failure = await report.finish(end, interruption.ending);
-      // Only after the report: if its output failed and the user repeats the command, the journal still has the result.
-      if (end === "done") journal?.finish();
       if (failure !== undefined) throw failure;
+      finishOnExit(journal);
+      journal = undefined;
       return EXIT_CODES.Done.status;
     } finally {
       journal?.close();
@@ -202,6 +202,16 @@ async function openJournal(
   const isFile = (source: object) => "path" in source;
   report.begin(journal !== undefined && report.sources.some(isFile));
   return journal;
+}
+
+/**
+ * Lets a repeated command send everything again, but only once this one has succeeded for whoever waits for its exit
+ * status. If it is killed before, its output fails, or a file could not be sent, the repeated command sends the rest.
+ */
+function finishOnExit(journal: SendJournal | undefined): void {
+  process.once("exit", (status) => {
+    if (status === EXIT_CODES.Done.status) journal?.finish();
+  });
 }
 
 interface SendSourcesOptions {

@@ -213,14 +213,18 @@ export class SendJournal {
     this.#enqueue(() => this.#delete.run(transfer));
   }
 
-  /** Ends the run successfully: if repeated, it sends everything again. */
+  /**
+   * Ends the run successfully: if repeated, it sends everything again. To be called just before the process exits,
+   * because a run that is killed after this call sends everything twice when it is repeated. The database stays open:
+   * closing it takes two syncs, during which the process could be killed.
+   */
   finish(): void {
     this.#enqueue(() =>
       this.#database
         .prepare("DELETE FROM transfer WHERE destination = ? AND pid = ? AND started = ?")
         .run(this.#destination, this.#self.pid, this.#self.started),
     );
-    this.close();
+    this.#flush();
   }
 
   /** Writes pending changes. Unfinished transfers can be resumed. */

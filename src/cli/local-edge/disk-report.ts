@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { DiskWatch } from "../../lib/node/disk-watch.ts";
+import { WRITE_FAILURE } from "../../lib/write-failure.ts";
 import { size } from "../output.ts";
 import type { EdgeRun } from "./edge-run.ts";
 import type { WorkerRuntime } from "./worker-runtime.ts";
@@ -17,9 +18,6 @@ const AGAIN = 1000;
 
 /** Milliseconds to wait for its answer: it only notes what it is told, and other work is short. */
 const PATIENCE = 5000;
-
-/** How SQLite says that a disk is read-only or broken, in lines of the worker and of workerd. */
-const FAILED_WRITE = /SQLITE_(?:READONLY|IOERR|CANTOPEN)/;
 
 /** How the runtime logs a write that has failed outside the worker's code. */
 const RUNTIME_FULL = /^(?:e = )?workerd\/util\/sqlite\S* failed: .*SQLITE_FULL/s;
@@ -80,7 +78,7 @@ export class DiskTeller {
 
   /** Scans a line of the worker's log for failed writes. */
   hear(line: string): void {
-    if (FAILED_WRITE.test(line)) {
+    if (WRITE_FAILURE.test(line)) {
       this.#watch.broke();
       void this.tell();
       return;

@@ -1,6 +1,6 @@
 /**
- * Keeps workerd running: one that has crashed is started again on the same port, with what is on disk. What waits for an
- * answer meanwhile is cut off, and its devices connect again.
+ * Keeps workerd running: one that has crashed or hangs is started again on the same port, with what is on disk. What waits
+ * for an answer meanwhile is cut off, and its devices connect again.
  *
  * workerd runs by a configuration of the command's own, not through Miniflare, which is made for development. Measured on
  * one machine, Miniflare against this: 1.2 s of CPU to start against 0.7, 288 MiB of memory when idle against 229. Miniflare
@@ -10,12 +10,13 @@
  */
 import { sleep } from "../../lib/runtime/timeout.ts";
 import { CommandError } from "../command-error.ts";
+import { type Asked, type Clock, PATIENCE, type Patience, QUESTIONS, untilHung } from "./hang-watch.ts";
 import { RestartPauses } from "./restart-pauses.ts";
 import type { KeyPair, Order, RuntimeOptions, WorkerRuntime } from "./worker-runtime.ts";
 import { type Ended, WorkerdProcess } from "./workerd-process.ts";
 
 /** A running process, as {@link WorkerdProcess} has it. */
-export interface Supervised {
+export interface Supervised extends Asked {
   readonly since: number;
   readonly ended: Promise<Ended>;
   tell(order: Order): Promise<boolean>;
@@ -23,11 +24,8 @@ export interface Supervised {
 }
 
 /** What the supervisor needs of the machine, replaceable for tests. */
-export interface Machine {
+export interface Machine extends Clock {
   start(options: RuntimeOptions, number: number): Promise<Supervised>;
-  sleep(milliseconds: number, signal: AbortSignal): Promise<void>;
-  /** Milliseconds, never set back. */
-  now(): number;
 }
 
 const REAL: Machine = {
@@ -41,8 +39,12 @@ const REAL: Machine = {
  *
  * @throws Error if it does not start the first time: then there is probably a mistake, and no use in trying again
  */
-export async function superviseWorkerd(options: RuntimeOptions, machine: Machine = REAL): Promise<WorkerRuntime> {
-  const supervisor = new Supervisor(options, machine);
+export async function superviseWorkerd(
+  options: RuntimeOptions,
+  machine: Machine = REAL,
+  patience: Patience = PATIENCE,
+): Promise<WorkerRuntime> {
+  const supervisor = new Supervisor(options, machine, patience);
   await supervisor.start();
   return supervisor;
 }
@@ -50,6 +52,7 @@ export async function superviseWorkerd(options: RuntimeOptions, machine: Machine
 class Supervisor implements WorkerRuntime {
   readonly failed: Promise<CommandError>;
   readonly #machine: Machine;
+  readonly #patience: Patience;
   readonly #pauses = new RestartPauses();
   #options: RuntimeOptions;
   #fail: (error: CommandError) => void = () => undefined;
@@ -59,9 +62,10 @@ class Supervisor implements WorkerRuntime {
   /** Starts and ends happen one after the other. */
   #last: Promise<void> = Promise.resolve();
 
-  constructor(options: RuntimeOptions, machine: Machine) {
+  constructor(options: RuntimeOptions, machine: Machine, patience: Patience) {
     this.#options = options;
     this.#machine = machine;
+    this.#patience = patience;
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
     });
@@ -73,12 +77,30 @@ class Supervisor implements WorkerRuntime {
     this.#process = started;
     if (this.#started > 1) this.#options.restarted();
     void this.#afterwards(started);
+    void this.#watch(started);
   }
 
   async #afterwards(started: Supervised): Promise<void> {
     const how = await started.ended;
-    // Ended on purpose, if another has taken its place.
-    if (this.#process === started) await this.#inTurn(() => this.#restart(how, this.#machine.now() - started.since));
+    await this.#inTurn(async () => {
+      // Otherwise it was ended on purpose.
+      if (this.#process === started) await this.#restart(how, this.#machine.now() - started.since);
+    });
+  }
+
+  /** Kills it when it hangs, and starts it again. */
+  async #watch(started: Supervised): Promise<void> {
+    const gone = new AbortController();
+    void started.ended.then(() => gone.abort());
+    const heard = await untilHung(started, this.#machine, this.#patience, gone.signal);
+    if (heard === undefined) return;
+    await this.#inTurn(async () => {
+      if (this.#process !== started) return;
+      await this.#endProcess();
+      const seconds = (QUESTIONS * this.#patience.answer) / 1000;
+      // One that hangs at each start has never run.
+      await this.#restart({ how: `did not answer for ${seconds} s and was killed`, words: "" }, heard - started.since);
+    });
   }
 
   async tell(order: Order): Promise<boolean> {

@@ -156,6 +156,22 @@ export class WorkerdProcess {
     return (await within(patience, answered))?.value ?? false;
   }
 
+  /** Resolves with any answer of the worker, also when its socket cannot be reached or the signal aborts. */
+  async ask(signal: AbortSignal): Promise<void> {
+    const at = this.#command;
+    if (at === undefined) return;
+    await new Promise<void>((resolve) => {
+      // A connection of its own for each question.
+      const asked = request({ ...at, path: "/health", headers: { Host: "edge" }, agent: false, signal });
+      asked.once("error", () => resolve());
+      asked.once("response", (response: IncomingMessage) => {
+        response.resume();
+        resolve();
+      });
+      asked.end();
+    });
+  }
+
   /** Kills it: everything acknowledged is on disk, and workerd has no other way to be ended at once. */
   async end(): Promise<void> {
     this.#child.kill("SIGKILL");

@@ -26,6 +26,8 @@ import { kept } from "../../store-and-forward/message-body.ts";
 import { senderOf } from "../../store-and-forward/sender-share.ts";
 import { SessionPool } from "../../store-and-forward/session-pool.ts";
 import { StoredIds } from "../../store-and-forward/vouched-id.ts";
+import { noticeStorageFull } from "../disk-full.ts";
+import { logError } from "../log.ts";
 import { CALL_TIMEOUT, LATER, SEND_WINDOW, SEND_WINDOW_MESSAGES } from "../mailbox/limits.ts";
 import { HAND_TIMEOUT } from "../rpc/deadlines.ts";
 import { type Delivery, type MailboxRpc, NO_NUMBERS, type Taken } from "../rpc/mailbox-rpc.ts";
@@ -231,10 +233,10 @@ export class OutboundMessages {
     const before = this.#consumed.get(peer);
     if (before !== undefined) this.#drop(before);
     const attaching = this.#calls.keep(this.#host.mailbox(peer).attach(this.#host.name));
-    const box = new MailboxSubscription(
-      peer,
-      attaching.then(({ generation }) => generation),
-    );
+    const generation = attaching.then((attached) => attached.generation);
+    // It is logged once, whether or not somebody waits for the number.
+    generation.catch(() => undefined);
+    const box = new MailboxSubscription(peer, generation);
     this.#consumed.set(peer, box);
     this.#ceded.delete(peer);
     const begun = this.#begin(peer, box, attaching);
@@ -251,9 +253,9 @@ export class OutboundMessages {
       if (this.#consumed.get(peer) !== box) return false;
       ours = isReady || (await this.#calls.keep(this.#host.mailbox(peer).ready(this.#host.name, generation)));
       if (!ours) this.#cede(box);
-    } catch {
+    } catch (error) {
       // Without its mailbox the device would wait in vain. It connects again.
-      this.#engine.close(ConnectCloseReasonId.Resting);
+      this.#fail(error);
     }
     this.#changed();
     return ours;
@@ -986,13 +988,19 @@ export class OutboundMessages {
           box.forget(told.gone as readonly Range[], this.#senders);
         }
       }
-    } catch {
+    } catch (error) {
       // The report was lost. The messages are sent again, and the device recognizes their ids.
-      this.#engine.close(ConnectCloseReasonId.Resting);
+      this.#fail(error);
     } finally {
       box.telling = false;
       this.#changed();
     }
+  }
+
+  /** Ends the connection when a call to a mailbox failed. The device comes again. */
+  #fail(error: unknown): void {
+    if (!noticeStorageFull(error)) logError(error);
+    this.#engine.close(ConnectCloseReasonId.Resting);
   }
 
   /**

@@ -4,7 +4,8 @@
  * @module
  */
 import { within } from "../../lib/runtime/timeout.ts";
-import { learnStorageFull, storageProblem } from "../disk-full.ts";
+import { isWriteFailure, learnStorageFull, storageProblem } from "../disk-full.ts";
+import { logError } from "../log.ts";
 import { problem } from "../problem.ts";
 import { BUSY_RETRY, OBJECT_TIMEOUT } from "./limits.ts";
 
@@ -34,5 +35,8 @@ export async function answerToFailure(error: unknown): Promise<Response | undefi
   const isFull = await learnStorageFull(error);
   const known = storageProblem();
   if (known === "StorageFailed") return problem(known);
-  return isFull ? problem("StorageFull") : undefined;
+  if (isFull) return problem("StorageFull");
+  if (!isWriteFailure(error)) return undefined;
+  logError(error);
+  return problem("StorageFailed", "What keeps this mailbox, stream or inbox cannot be written to; others may be.");
 }

@@ -5,13 +5,14 @@
  *   nothing is free   another program was faster: the ballast is deleted, so that waiting messages can still be read,
  *                     acknowledged and purged
  *   free again        the ballast is recreated
- *   failing           a write failed for another reason, as on a disk that the system has made read-only: nothing new is
- *                     accepted until a small file can be written again
+ *   failing           a write failed for another reason, as on a disk that the system has made read-only, and so does a
+ *                     small file: nothing new is accepted until one can be written again. If that can be, only some files
+ *                     are damaged, and what is in others is served
  *
  * @module
  */
 import { randomFillSync } from "node:crypto";
-import { rmSync, statfsSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, rmSync, statfsSync, statSync, writeSync } from "node:fs";
 import { rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -44,6 +45,9 @@ const FAILED = 10_000;
 
 /** Name of the file by which a failing disk is tried. */
 const PROBE = "probe";
+
+/** Its size in bytes: a page of a database. An empty file takes no block, and a disk may have a name for it but no block. */
+const PROBE_SIZE = 4096;
 
 /** Hysteresis: a full disk has room again when an eighth more than the minimum is free. */
 const SLACK = 8;
@@ -79,7 +83,7 @@ const REAL: Disk = {
   takesWrites(folder) {
     const path = join(folder, PROBE);
     try {
-      writeFileSync(path, "");
+      writePage(path);
       rmSync(path, { force: true });
       return true;
     } catch (error) {
@@ -88,12 +92,26 @@ const REAL: Disk = {
   },
 };
 
+/** Writes a file as a database does: at a position, and so that it is on the disk and not just in memory. */
+function writePage(path: string): void {
+  const file = openSync(path, "w", 0o600);
+  try {
+    writeSync(file, new Uint8Array(PROBE_SIZE), 0, PROBE_SIZE, 0);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
 export class DiskWatch {
   readonly #options: DiskWatchOptions;
   readonly #disk: Disk;
   readonly #timer: NodeJS.Timeout;
   #full = false;
   #isFailing = false;
+  /** When the disk was tried last, and whether a write has failed since. */
+  #triedAt = Number.NEGATIVE_INFINITY;
+  #isSuspect = false;
   #failedAt = Number.NEGATIVE_INFINITY;
   #making: Promise<void> | undefined;
 
@@ -122,13 +140,15 @@ export class DiskWatch {
     return this.#isFailing;
   }
 
-  /** Reports that a write failed for another reason. */
+  /** Reports that a write failed for another reason. Those of one damaged file may be many: the disk is tried once a second. */
   broke(): void {
-    if (!this.#isFailing) this.#tryWrite();
+    if (this.#isFailing) return;
+    this.#isSuspect = true;
+    if (Math.abs(this.#disk.now() - this.#triedAt) >= INTERVAL) this.#tryWrite();
   }
 
   look(): void {
-    if (this.#isFailing) this.#tryWrite();
+    if (this.#isFailing || this.#isSuspect) this.#tryWrite();
     const room = this.#room();
     // The folder is gone. The next write there will report it.
     if (room === undefined) return;
@@ -144,6 +164,8 @@ export class DiskWatch {
   }
 
   #tryWrite(): void {
+    this.#triedAt = this.#disk.now();
+    this.#isSuspect = false;
     const isFailing = !this.#disk.takesWrites(this.#options.folder);
     if (isFailing === this.#isFailing) return;
     this.#isFailing = isFailing;

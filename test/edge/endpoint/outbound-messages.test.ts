@@ -1,6 +1,6 @@
 /** What is sent to a device on which session, and what its mailbox is told, including after loss of memory. */
 import assert from "node:assert/strict";
-import { afterEach, describe, it, mock } from "node:test";
+import { afterEach, describe, it, mock, type TestContext } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
 import {
@@ -27,6 +27,7 @@ import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import type { Range } from "../../../src/lib/ranges.ts";
 import {
   CloseReasonId,
+  ConnectCloseReasonId,
   type Connection,
   DATA_HEADER_OCTETS,
   MAX_DATA_OCTETS,
@@ -54,8 +55,16 @@ function outletOf(host: EndpointContext, engine: object): OutboundMessages {
   return outlet;
 }
 
-/** An outlet between an engine driven by the test and a mailbox that answers when the test lets it. */
-async function started() {
+/**
+ * An outlet between an engine driven by the test and a mailbox that answers when the test lets it.
+ *
+ * @param calls of the mailbox that are not answered as usual
+ * @param close called when the outlet ends the connection
+ */
+async function started(
+  calls: Partial<Record<"attach" | "ready" | "acknowledge", () => Promise<never>>> = {},
+  close: (reasonId: number) => void = () => assert.fail("the connection goes on"),
+) {
   const sent: Sent[] = [];
   const bodies: string[] = [];
   const told: DeliveryReport[] = [];
@@ -93,7 +102,7 @@ async function started() {
       numbers.get(session)?.push(number);
       return number;
     },
-    close: () => assert.fail("the connection goes on"),
+    close,
   };
   const mailbox = {
     attach: async () => ({ generation: 1 }),
@@ -104,12 +113,16 @@ async function started() {
       if (waiting !== undefined) await new Promise<void>((resolve) => waiting.push(resolve));
       return { position, gone };
     },
+    ...calls,
   };
   const host = { name: "tunnel", mailbox: () => mailbox, waitUntil: () => undefined } as unknown as EndpointContext;
   const outlet = outletOf(host, engine);
-  assert.equal(await outlet.consume(PEER), true);
+  const ours = await outlet.consume(PEER);
+  assert(ours || "attach" in calls || "ready" in calls);
   return {
     outlet,
+    /** Whether it has the mailbox. */
+    ours,
     engine,
     told,
     bodies,
@@ -203,6 +216,42 @@ it("a message that came alone leaves nothing in memory once it is sent", async (
   assert.deepEqual(one.sent, ["1", "2", "3"]);
   assert.equal(alone.length, 0);
   assert.notEqual(together.length, 0);
+});
+
+describe("a mailbox that fails is logged, and its device comes again:", () => {
+  /** What an outlet does that has a mailbox of which a call fails. */
+  async function failing(t: TestContext, call: "attach" | "ready" | "acknowledge") {
+    const log = t.mock.method(console, "error", () => undefined);
+    const ends: number[] = [];
+    const one = await started({ [call]: () => Promise.reject(new Error("the mailbox broke")) }, (id) => ends.push(id));
+    return Object.assign(one, {
+      ends,
+      logged: () => log.mock.calls.map(({ arguments: [line] }) => JSON.parse(String(line))),
+    });
+  }
+
+  for (const call of ["attach", "ready"] as const) {
+    it(`its ${call}`, async (t) => {
+      const { ours, ends, logged } = await failing(t, call);
+      assert.deepEqual([ours, ends], [false, [ConnectCloseReasonId.Resting]]);
+      const [{ reason, message }, ...more] = logged();
+      assert.deepEqual([reason, more], ["InternalError", []]);
+      assert.match(message, /the mailbox broke/);
+    });
+  }
+
+  it("its acknowledge", async (t) => {
+    const one = await failing(t, "acknowledge");
+    one.deliver(1, some(1));
+    one.ready("message");
+    one.acknowledge(1);
+    await one.settle();
+    assert.deepEqual(one.ends, [ConnectCloseReasonId.Resting]);
+    assert.deepEqual(
+      one.logged().map(({ reason }) => reason),
+      ["InternalError"],
+    );
+  });
 });
 
 describe("a mailbox", () => {

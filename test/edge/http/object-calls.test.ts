@@ -1,6 +1,8 @@
 /** Requests to an edge whose objects never answer. */
 import assert from "node:assert/strict";
+import { timingSafeEqual } from "node:crypto";
 import { describe, it, type TestContext } from "node:test";
+import { hearOfDisk } from "../../../src/edge/disk-full.ts";
 import type { Env } from "../../../src/edge/env.ts";
 import { lookAt } from "../../../src/edge/http/mailbox-rule.ts";
 import { answered, answerToFailure } from "../../../src/edge/http/object-calls.ts";
@@ -8,7 +10,8 @@ import { answerPeer, answerSend } from "../../../src/edge/http/peer-mailboxes.ts
 import { answerStream, nameIn } from "../../../src/edge/http/plain-streams.ts";
 import { answerTicket } from "../../../src/edge/http/tickets.ts";
 
-// As on the platform, where an answer may be a WebSocket.
+// As on the platform: an answer may be a WebSocket, and texts are compared in constant time.
+Object.assign(crypto.subtle, { timingSafeEqual });
 Object.assign(Response.prototype, { webSocket: null });
 
 const context = { waitUntil: () => undefined };
@@ -94,4 +97,15 @@ it("an object that answers or fails in time is not late", async () => {
   const failure = new Error("the object was reset");
   await assert.rejects(answered(Promise.reject(failure)), failure);
   assert.equal(await answerToFailure(failure), undefined);
+});
+
+it("an object whose own file cannot be written, on a disk that takes writes, is answered for by name", async (t) => {
+  const log = t.mock.method(console, "error", () => undefined);
+  const failure = new Error("disk I/O error: SQLITE_IOERR (extended: SQLITE_IOERR_WRITE)");
+  assert.equal(await answerToFailure(failure), undefined, "the platform has no disk");
+  const headers = { Authorization: "Bearer s" };
+  await hearOfDisk(new Request("http://e/local/disk", { method: "PUT", headers, body: "free" }), "s");
+  const answer = await answerToFailure(failure);
+  assert.deepEqual([answer?.status, answer?.headers.get("Grooveway-Reason")], [507, "StorageFailed"]);
+  assert.match(String(log.mock.calls[0]?.arguments[0]), /SQLITE_IOERR_WRITE/);
 });

@@ -15,9 +15,13 @@ async function watch(context: TestContext, free: number, size = LARGE) {
     bytes: free,
     time: 0,
     isSound: true,
+    tries: 0,
     room: () => ({ free: disk.bytes, size }),
     now: () => disk.time,
-    takesWrites: () => disk.isSound,
+    takesWrites: () => {
+      disk.tries += 1;
+      return disk.isSound;
+    },
   };
   const told: boolean[] = [];
   const ballast = join(at, "ballast");
@@ -60,12 +64,28 @@ describe("a disk", () => {
     one.broke();
     assert.deepEqual([one.isFailing, failing], [false, []], "a file could be written");
     disk.isSound = false;
+    disk.time += 1000;
     one.broke();
     one.look();
     assert.deepEqual([one.isFailing, failing], [true, [true]]);
     disk.isSound = true;
     one.look();
     assert.deepEqual([one.isFailing, one.full, failing], [false, false, [true, false]]);
+  });
+
+  it("is tried once a second, however many writes fail, and always after the last of them", async (context) => {
+    const { watch: one, disk, failing } = await watch(context, 1000 * MIB);
+    for (let failures = 0; failures < 100; failures += 1) one.broke();
+    assert.equal(disk.tries, 1);
+    disk.isSound = false;
+    one.broke();
+    assert.deepEqual([disk.tries, failing], [1, []]);
+    one.look();
+    assert.deepEqual([disk.tries, failing], [2, [true]]);
+    disk.isSound = true;
+    one.look();
+    one.look();
+    assert.equal(disk.tries, 3);
   });
 
   it("counts as full for ten seconds after a failed write, whatever its free space", async (context) => {
