@@ -73,7 +73,7 @@ async function device(
   const done = new Set<number>();
   const finishers = new Map<number, () => void>();
   const reconnects: string[] = [];
-  const options = await withToken({
+  const options = withToken({
     edge: edge.url,
     address,
     transport: encapsulation,
@@ -297,7 +297,7 @@ async function fighter(
   const reconnects: string[] = [];
   const onReconnect = (error: DeviceError) => void reconnects.push(error.message);
   const fought = { encapsulation, shares, paired, reconnects };
-  const options = await withToken({ edge: edge.url, address, transport: encapsulation, onReconnect });
+  const options = withToken({ edge: edge.url, address, transport: encapsulation, onReconnect });
   const connected = await Device.connect(options).catch(
     (error: unknown) => String((error as DeviceError).code) + String(error).replace("DeviceError", ""),
   );

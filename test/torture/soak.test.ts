@@ -301,7 +301,6 @@ class Load {
       const to = partsOf(addressOf(index));
       return { identityURL: identityURL(to), deviceURL: deviceURL(to), relayURL: "" };
     });
-    const token = await tokenFor("many/pc");
     const unacknowledged = new Map<number, Uint8Array>();
     let counter = 0;
     while (!this.#over || unacknowledged.size > 0) {
@@ -313,7 +312,7 @@ class Load {
           transport: "websocket",
           relay: "127.0.0.1",
           edge,
-          token,
+          token: await tokenFor("many/pc"),
           address,
           ends: true,
           receive: true,
@@ -360,7 +359,6 @@ class Load {
 
   /** Streams over HTTP: each is written, read by another client as it grows, and deleted. */
   async #append(edge: string): Promise<void> {
-    const headers = { Authorization: `Bearer ${await httpToken()}` };
     const insistent = createFetchWithBackoff(fetch, {
       ...BackoffDefaults,
       initialDelay: 20,
@@ -369,6 +367,7 @@ class Load {
     });
     for (let n = 0; !this.#over && this.failures.length === 0; n += 1) {
       const url = `${edge}/mailboxes/app/soak/${n % NAMES}`;
+      const headers = { Authorization: `Bearer ${await httpToken()}` };
       const handle = await DurableStream.create({ url, headers, contentType: "application/json", fetch: insistent });
       const producer = new IdempotentProducer(handle, "soak", {
         lingerMs: 5,

@@ -67,9 +67,9 @@ export function httpToken(): Promise<string> {
   return issuer.issue({ scope: "create:* read:* write:*", sub: "soak" });
 }
 
-/** Options of a device with its own token. */
-export async function withToken(options: DeviceOptions): Promise<DeviceOptions> {
-  return { ...options, token: await tokenFor(options.address) };
+/** Options of a device with tokens of its own: a new one for each connection, since a long run outlives a token. */
+export function withToken(options: DeviceOptions): DeviceOptions {
+  return { ...options, token: () => tokenFor(options.address) };
 }
 
 /** What an edge is started with beside its folder, keys and admin token. */
@@ -295,7 +295,7 @@ export class CuttingProxy {
 
 /** Connects a device with its own token, retrying as needed: faults may hit its first connection. */
 export async function insist(options: DeviceOptions): Promise<Device> {
-  const permitted = await withToken(options);
+  const permitted = withToken(options);
   for (;;) {
     try {
       return await Device.connect(permitted);
