@@ -12,6 +12,7 @@ import {
   type DeviceStream,
   MemoryKeyring,
   publicKeyOf,
+  type TransportName,
 } from "../../src/device/index.ts";
 import { REST_AFTER } from "../../src/edge/tunnel/limits.ts";
 import type { InspectedEdge } from "../support/inspected-edge.ts";
@@ -68,6 +69,36 @@ function device(t: TestContext, options: Partial<DeviceOptions>): Promise<Device
 /** A device with a token by the other key, which stays valid. */
 async function sender(t: TestContext): Promise<Device> {
   return device(t, { address: "sender/x", token: await issued(second, { address: "sender/x" }) });
+}
+
+/** A stream that a device with a token of this id has opened to one whose token stays valid, by its two ends. */
+async function openStream(t: TestContext, name: string, transport: TransportName, jti: string) {
+  const [mine, theirs] = [`mine/${name}`, `theirs/${name}`];
+  const [own, others] = [new MemoryKeyring(), new MemoryKeyring()];
+  others.accept(mine, publicKeyOf(own.secretKey));
+  const scope = "connect receive send:* stream:*";
+  const serving = await device(t, {
+    transport: "websocket",
+    receive: "streams",
+    address: theirs,
+    keyring: others,
+    token: await issued(second, { address: theirs, scope }),
+  });
+  const served = Promise.withResolvers<DeviceStream>();
+  serving.serve("wait", (stream) => {
+    stream.accept();
+    served.resolve(stream);
+  });
+  const token = await issued(first, { address: mine, scope, jti });
+  const dialing = await device(t, {
+    transport,
+    receive: "streams",
+    address: mine,
+    keyring: own,
+    token: () => token,
+  });
+  const here = await dialing.dial(theirs, "wait");
+  return { mine, theirs, dialing, here, there: await served.promise };
 }
 
 const url = (address: string) => `grooveDevice://${address}`;
@@ -166,32 +197,13 @@ for (const [what, end, reason] of ENDS) {
     for (const [writer, transport] of cases) {
       it(`carries nothing a minute later when ${writer} writes by ${transport}, and is reset at both ends`, async (t) => {
         const name = `${writer.replaceAll(" ", "-")}-${transport}`;
-        const [mine, theirs] = [`mine/${name}`, `theirs/${name}`];
-        const [own, others] = [new MemoryKeyring(), new MemoryKeyring()];
-        others.accept(mine, publicKeyOf(own.secretKey));
-        const streaming = { transport, receive: "streams" } as const;
-        const scope = "connect receive send:* stream:*";
-        const serving = await device(t, {
-          ...streaming,
-          transport: "websocket",
-          address: theirs,
-          keyring: others,
-          token: await issued(second, { address: theirs, scope }),
-        });
-        const served = Promise.withResolvers<DeviceStream>();
-        serving.serve("wait", (stream) => {
-          stream.accept();
-          served.resolve(stream);
-        });
-        const token = await issued(first, { address: mine, scope, jti: `stream of ${name}` });
-        const dialing = await device(t, { ...streaming, address: mine, keyring: own, token: () => token });
-        const here = await dialing.dial(theirs, "wait");
-        const there = await served.promise;
+        const jti = `stream of ${name}`;
+        const { theirs, dialing, here, there } = await openStream(t, name, transport, jti);
         const [one, other] = writer === "that device" ? [here, there] : [there, here];
         const reading = other.readable.getReader().read();
         reading.catch(() => undefined);
         operator.slow(100);
-        end(`stream of ${name}`);
+        end(jti);
         await clock(CONNECTED_AGE + 2000);
         one.writable
           .getWriter()
@@ -283,27 +295,8 @@ describe("an idle stream of a device whose token was revoked", () => {
 
   for (const transport of ["websocket", "longlived"] as const) {
     it(`is reset at both ends within a minute, though its Tunnel hibernates, over ${transport}`, async (t) => {
-      const [mine, theirs] = [`mine/${transport}`, `theirs/${transport}`];
-      const [own, others] = [new MemoryKeyring(), new MemoryKeyring()];
-      others.accept(mine, publicKeyOf(own.secretKey));
-      const scope = "connect receive send:* stream:*";
       const jti = `idle ${transport}`;
-      const serving = await device(t, {
-        transport: "websocket",
-        receive: "streams",
-        address: theirs,
-        keyring: others,
-        token: await issued(second, { address: theirs, scope }),
-      });
-      const served = Promise.withResolvers<DeviceStream>();
-      serving.serve("wait", (stream) => {
-        stream.accept();
-        served.resolve(stream);
-      });
-      const token = await issued(first, { address: mine, scope, jti });
-      const dialing = await device(t, { transport, receive: "streams", address: mine, keyring: own, token });
-      const here = await dialing.dial(theirs, "wait");
-      const there = await served.promise;
+      const { mine, here, there } = await openStream(t, transport, transport, jti);
       const { consumer: name = "" } = await (await mailboxOf(edge, url(mine))).status();
       await edge.miniflare.unsafeEvictDurableObject("grooveway", "Tunnel", { name });
       operator.revoke(jti);

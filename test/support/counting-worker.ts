@@ -10,18 +10,7 @@
  */
 import "./driven-clock.ts";
 import type { Env } from "../../src/edge/env.ts";
-import worker, {
-  Collector as RealCollector,
-  Directory as RealDirectory,
-  Egress as RealEgress,
-  Inboxes as RealInboxes,
-  Link as RealLink,
-  Mailbox as RealMailbox,
-  Meter as RealMeter,
-  OperatorSessions as RealOperatorSessions,
-  PlainStream as RealPlainStream,
-  Tunnel as RealTunnel,
-} from "../../src/edge/worker.ts";
+import worker, * as edge from "../../src/edge/worker.ts";
 import { realTime, setSpeed } from "./driven-clock.ts";
 
 /** What was counted. */
@@ -126,70 +115,70 @@ function countRows({ storage }: DurableObjectState): void {
   } as typeof setAlarm;
 }
 
-export class Collector extends RealCollector {
+export class Collector extends edge.Collector {
   constructor(ctx: DurableObjectState, env: Env) {
     countRows(ctx);
     super(ctx, env);
   }
 }
 
-export class Directory extends RealDirectory {
+export class Directory extends edge.Directory {
   constructor(ctx: DurableObjectState, env: Env) {
     countRows(ctx);
     super(ctx, env);
   }
 }
 
-export class Egress extends RealEgress {
+export class Egress extends edge.Egress {
   constructor(ctx: DurableObjectState, env: Env) {
     countRows(ctx);
     super(ctx, env);
   }
 }
 
-export class Inboxes extends RealInboxes {
+export class Inboxes extends edge.Inboxes {
   constructor(ctx: DurableObjectState, env: Env) {
     countRows(ctx);
     super(ctx, env);
   }
 }
 
-export class Link extends RealLink {
+export class Link extends edge.Link {
   constructor(ctx: DurableObjectState, env: Env) {
     countRows(ctx);
     super(ctx, env);
   }
 }
 
-export class Mailbox extends RealMailbox {
+export class Mailbox extends edge.Mailbox {
   constructor(ctx: DurableObjectState, env: Env) {
     countRows(ctx);
     super(ctx, env);
   }
 }
 
-export class Meter extends RealMeter {
+export class Meter extends edge.Meter {
   constructor(ctx: DurableObjectState, env: Env) {
     countRows(ctx);
     super(ctx, env);
   }
 }
 
-export class OperatorSessions extends RealOperatorSessions {
+export class OperatorSessions extends edge.OperatorSessions {
   constructor(ctx: DurableObjectState, env: Env) {
     countRows(ctx);
     super(ctx, env);
   }
 }
 
-export class PlainStream extends RealPlainStream {
+export class PlainStream extends edge.PlainStream {
   constructor(ctx: DurableObjectState, env: Env) {
     countRows(ctx);
     super(ctx, env);
   }
 }
 
-export class Tunnel extends RealTunnel {
+export class Tunnel extends edge.Tunnel {
   constructor(ctx: DurableObjectState, env: Env) {
     countRows(ctx);
     super(ctx, env);
@@ -197,16 +186,16 @@ export class Tunnel extends RealTunnel {
 }
 
 for (const [kind, counting, real] of [
-  ["Collector", Collector, RealCollector],
-  ["Directory", Directory, RealDirectory],
-  ["Egress", Egress, RealEgress],
-  ["Inboxes", Inboxes, RealInboxes],
-  ["Link", Link, RealLink],
-  ["Mailbox", Mailbox, RealMailbox],
-  ["Meter", Meter, RealMeter],
-  ["OperatorSessions", OperatorSessions, RealOperatorSessions],
-  ["PlainStream", PlainStream, RealPlainStream],
-  ["Tunnel", Tunnel, RealTunnel],
+  ["Collector", Collector, edge.Collector],
+  ["Directory", Directory, edge.Directory],
+  ["Egress", Egress, edge.Egress],
+  ["Inboxes", Inboxes, edge.Inboxes],
+  ["Link", Link, edge.Link],
+  ["Mailbox", Mailbox, edge.Mailbox],
+  ["Meter", Meter, edge.Meter],
+  ["OperatorSessions", OperatorSessions, edge.OperatorSessions],
+  ["PlainStream", PlainStream, edge.PlainStream],
+  ["Tunnel", Tunnel, edge.Tunnel],
 ] as const) {
   countCalls(kind, counting.prototype, real.prototype);
 }

@@ -8,18 +8,7 @@
  * @module
  */
 import type { Env } from "../../src/edge/env.ts";
-import worker, {
-  Collector as RealCollector,
-  Directory as RealDirectory,
-  Egress as RealEgress,
-  Inboxes as RealInboxes,
-  Link as RealLink,
-  Mailbox as RealMailbox,
-  Meter as RealMeter,
-  OperatorSessions as RealOperatorSessions,
-  PlainStream as RealPlainStream,
-  Tunnel as RealTunnel,
-} from "../../src/edge/worker.ts";
+import worker, * as edge from "../../src/edge/worker.ts";
 
 /** What an object has left in its storage. */
 export interface Left {
@@ -70,7 +59,7 @@ async function takeAlarm(storage: DurableObjectStorage, now: number): Promise<bo
   return true;
 }
 
-export class Tunnel extends RealTunnel {
+export class Tunnel extends edge.Tunnel {
   #failing = false;
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -108,15 +97,17 @@ export class Tunnel extends RealTunnel {
     return leftOf(this.ctx.storage);
   }
 
-  override push(...[caller, octets]: Parameters<RealTunnel["push"]>): ReturnType<RealTunnel["push"]> {
+  override push(...[caller, octets]: Parameters<edge.Tunnel["push"]>): ReturnType<edge.Tunnel["push"]> {
     return super.push(caller, this.#faulty(octets));
   }
 
-  override exchange(...[caller, target, body]: Parameters<RealTunnel["exchange"]>): ReturnType<RealTunnel["exchange"]> {
+  override exchange(
+    ...[caller, target, body]: Parameters<edge.Tunnel["exchange"]>
+  ): ReturnType<edge.Tunnel["exchange"]> {
     return super.exchange(caller, target, this.#faulty(body));
   }
 
-  override poll(...[caller, poll, offered]: Parameters<RealTunnel["poll"]>): ReturnType<RealTunnel["poll"]> {
+  override poll(...[caller, poll, offered]: Parameters<edge.Tunnel["poll"]>): ReturnType<edge.Tunnel["poll"]> {
     return super.poll(caller, { ...poll, data: this.#faulty(poll.data) }, offered);
   }
 
@@ -130,7 +121,7 @@ export class Tunnel extends RealTunnel {
   }
 }
 
-export class Directory extends RealDirectory {
+export class Directory extends edge.Directory {
   #hanging: Promise<void> | undefined;
   #goOn: (() => void) | undefined;
 
@@ -140,23 +131,23 @@ export class Directory extends RealDirectory {
     this.#hanging = hangs ? new Promise((resolve) => (this.#goOn = resolve)) : undefined;
   }
 
-  override async enter(...call: Parameters<RealDirectory["enter"]>): Promise<number> {
+  override async enter(...call: Parameters<edge.Directory["enter"]>): Promise<number> {
     await this.#hanging;
     return super.enter(...call);
   }
 
-  override async leave(...call: Parameters<RealDirectory["leave"]>): Promise<void> {
+  override async leave(...call: Parameters<edge.Directory["leave"]>): Promise<void> {
     await this.#hanging;
     return super.leave(...call);
   }
 
-  override async keepUsed(...call: Parameters<RealDirectory["keepUsed"]>): Promise<void> {
+  override async keepUsed(...call: Parameters<edge.Directory["keepUsed"]>): Promise<void> {
     await this.#hanging;
     return super.keepUsed(...call);
   }
 }
 
-export class Mailbox extends RealMailbox {
+export class Mailbox extends edge.Mailbox {
   /** Advances time for all objects, and runs this object's alarm. */
   async elapse(milliseconds: number): Promise<void> {
     ahead += milliseconds;
@@ -185,7 +176,7 @@ export class Mailbox extends RealMailbox {
   }
 }
 
-export class PlainStream extends RealPlainStream {
+export class PlainStream extends edge.PlainStream {
   /** What a query finds. */
   async rows(query: string): Promise<Record<string, SqlStorageValue>[]> {
     return this.ctx.storage.sql.exec(query).toArray();
@@ -207,7 +198,7 @@ export class PlainStream extends RealPlainStream {
   }
 }
 
-export class Inboxes extends RealInboxes {
+export class Inboxes extends edge.Inboxes {
   /** Advances time for all objects; this object's alarm runs if it is due. */
   async letPass(milliseconds: number): Promise<void> {
     ahead += milliseconds;
@@ -219,7 +210,7 @@ export class Inboxes extends RealInboxes {
   }
 }
 
-export class Link extends RealLink {
+export class Link extends edge.Link {
   /** For this link only: no time passes for its connection, or the relay would appear silent. */
   #ahead = 0;
 
@@ -243,7 +234,7 @@ export class Link extends RealLink {
   }
 }
 
-export class Egress extends RealEgress {
+export class Egress extends edge.Egress {
   /** Drops its memory. Rejects. */
   async crash(): Promise<void> {
     this.ctx.abort("told to crash");
@@ -265,11 +256,11 @@ export class Egress extends RealEgress {
   }
 }
 
-export class Collector extends RealCollector {
+export class Collector extends edge.Collector {
   #calls = 0;
   #deaf = false;
 
-  override async add(...call: Parameters<RealCollector["add"]>): Promise<void> {
+  override async add(...call: Parameters<edge.Collector["add"]>): Promise<void> {
     this.#calls += 1;
     await super.add(...call);
     // It has the batch, and its answer is lost.
@@ -311,7 +302,7 @@ export class Collector extends RealCollector {
   }
 }
 
-export class OperatorSessions extends RealOperatorSessions {
+export class OperatorSessions extends edge.OperatorSessions {
   /** Advances time for all objects; this object's alarm runs if it is due. */
   async letPass(milliseconds: number): Promise<void> {
     ahead += milliseconds;
@@ -323,7 +314,7 @@ export class OperatorSessions extends RealOperatorSessions {
   }
 }
 
-export class Meter extends RealMeter {
+export class Meter extends edge.Meter {
   /** The number of values it found when it woke. */
   readonly #found = [...this.ctx.storage.kv.list()].length;
 

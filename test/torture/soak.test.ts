@@ -10,13 +10,7 @@ import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import {
-  BackoffDefaults,
-  createFetchWithBackoff,
-  DurableStream,
-  IdempotentProducer,
-  stream,
-} from "@durable-streams/client";
+import { BackoffDefaults, createFetchWithBackoff, DurableStream, IdempotentProducer } from "@durable-streams/client";
 import { newLinkSecret } from "../../src/auth/relay-proof.ts";
 import { freePort } from "../../src/cli/local-edge/listening-address.ts";
 import { type Device, MemoryKeyring, openTransport } from "../../src/device/index.ts";
@@ -27,6 +21,7 @@ import { publicKeyOf } from "../../src/streams/index.ts";
 import { atRelay } from "../edge/link/link-support.ts";
 import { partsOf } from "../support/address.ts";
 import { grows, type Look, trendOf, windowed } from "../support/trend.ts";
+import { readRecords } from "./read-records.ts";
 import {
   Books,
   Chance,
@@ -375,7 +370,7 @@ class Load {
         fetch: insistent,
         onError: (error) => void this.failures.push(`append: ${error}`),
       });
-      const reading = this.#read(url, headers);
+      const reading = readRecords({ url, headers, count: RECORDS, signal: this.#leave.signal });
       for (let record = 0; record < RECORDS; record += 1) {
         producer.append(JSON.stringify({ n: record }));
         if (record % BATCH === BATCH - 1) {
@@ -395,38 +390,6 @@ class Load {
         if (error.status !== 404) throw error;
       });
     }
-  }
-
-  async #read(url: string, headers: Record<string, string>): Promise<number[]> {
-    const read: number[] = [];
-    let offset = "-1";
-    while (read.length < RECORDS) {
-      // What the client gives up on, its application reads on from the last offset.
-      try {
-        const response = await stream<{ n: number }>({
-          url,
-          headers,
-          offset,
-          live: "long-poll",
-          signal: this.#leave.signal,
-        });
-        await new Promise<void>((resolve, reject) => {
-          const unsubscribe = response.subscribeJson(async (batch) => {
-            for (const { n } of batch.items) read.push(n);
-            offset = batch.offset;
-            if (read.length < RECORDS) return;
-            unsubscribe();
-            response.cancel("read to its end");
-            resolve();
-          });
-          response.closed.then(resolve, reject);
-        });
-      } catch (error) {
-        if (this.#leave.signal.aborted) throw error;
-        await sleep(50);
-      }
-    }
-    return read;
   }
 
   /** A stream after the other, echoed by the other end. */

@@ -8,17 +8,12 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import {
-  BackoffDefaults,
-  createFetchWithBackoff,
-  DurableStream,
-  IdempotentProducer,
-  stream,
-} from "@durable-streams/client";
+import { BackoffDefaults, createFetchWithBackoff, DurableStream, IdempotentProducer } from "@durable-streams/client";
 import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { AUDIENCE, hs256, jwks } from "../edge/issuer.ts";
 import { FULL } from "../support/long-form.ts";
 import { listen, type TestServer } from "../support/sockets.ts";
+import { readRecords } from "./read-records.ts";
 
 const RECORDS = FULL ? 20_000 : 2000;
 
@@ -67,33 +62,8 @@ describe("the protocol's own client", () => {
   it("loses and doubles nothing, whatever is cut, dropped or restarted", async () => {
     const url = `http://127.0.0.1:${proxy.port}/mailboxes/app/test/client`;
     const handle = await DurableStream.create({ url, headers, contentType: "application/json" });
-    const read: number[] = [];
     const leave = new AbortController();
-    const reading = (async () => {
-      let offset = "-1";
-      while (read.length < RECORDS) {
-        // What the client gives up on, its application reads on from the last offset.
-        try {
-          const response = await stream<{ n: number }>({
-            url,
-            headers,
-            offset,
-            live: "long-poll",
-            signal: leave.signal,
-          });
-          await new Promise<void>((resolve, reject) => {
-            response.subscribeJson(async (batch) => {
-              for (const { n } of batch.items) read.push(n);
-              offset = batch.offset;
-              if (read.length >= RECORDS) resolve();
-            });
-            response.closed.then(resolve, reject);
-          });
-        } catch (error) {
-          if (leave.signal.aborted) throw error;
-        }
-      }
-    })();
+    const reading = readRecords({ url, headers, count: RECORDS, signal: leave.signal });
     const failures: Error[] = [];
     const producer = new IdempotentProducer(handle, "producer", {
       lingerMs: 1,
@@ -117,7 +87,7 @@ describe("the protocol's own client", () => {
       }
     }
     await producer.flush();
-    await reading;
+    const read = await reading;
     leave.abort();
     const expected = Array.from({ length: RECORDS }, (_, n) => n);
     assert.deepEqual(failures, []);

@@ -98,7 +98,9 @@ function variables(vars: Table): DeploymentFinding[] {
 }
 
 function settings(vars: Table, secrets: readonly string[] | undefined): DeploymentFinding[] {
-  const texts = Object.entries(vars).filter(([name, value]) => typeof value === "string" && name in SETTINGS);
+  const texts = Object.entries(vars).filter(
+    ([name, value]) => typeof value === "string" && Object.hasOwn(SETTINGS, name),
+  );
   const given = Object.fromEntries(texts) as GivenSettings;
   const found = forbidden(given)
     .filter(({ code }) => isDecided(code, secrets))

@@ -58,6 +58,7 @@ export async function untilHung(
   let heard = clock.now();
   for (let unanswered = 0; unanswered < QUESTIONS; ) {
     if (unanswered === 0) await clock.sleep(patience.pause, gone);
+    if (gone.aborted) return undefined;
     const outcome = await ask(asked, clock, patience.answer, gone);
     if (gone.aborted) return undefined;
     if (outcome === "answered") heard = clock.now();

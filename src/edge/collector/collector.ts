@@ -88,11 +88,11 @@ export class Collector extends DurableObject<Env> implements CollectorRpc {
     const last = new Map(this.#counts.last);
     const known = Object.entries(increments).filter(([id, more]) => SERIES.has(id) && more > 0);
     if (known.length === 0 || number <= (last.get(isolate) ?? 0)) return;
-    const totals: Record<string, number> = { ...this.#counts.totals };
-    for (const [id, more] of known) totals[id] = (totals[id] ?? 0) + more;
+    const counted = Object.fromEntries(known);
+    const totals = sum(this.#counts.totals, counted);
     last.delete(isolate);
     last.set(isolate, number);
-    const recent = this.#recent(Object.fromEntries(known));
+    const recent = this.#recent(counted);
     const counts = { totals, last: [...last].slice(-REMEMBERED_SENDERS), recent };
     this.ctx.storage.kv.put(COUNTS, counts);
     this.#counts = counts;

@@ -7,6 +7,7 @@ import { areKeysFailing } from "../../auth/key-set.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { isStorageFull } from "../disk-full.ts";
 import type { Env } from "../env.ts";
+import { logError } from "../log.ts";
 import type { Reading } from "../metrics/exposition.ts";
 import { GAUGES, SERIES } from "../metrics/families.ts";
 import { SHARDS } from "../metrics/limits.ts";
@@ -57,7 +58,8 @@ async function askAll<T>(
   ask: (collector: Pick<CollectorRpc, "read" | "history" | "objects">) => Promise<T>,
 ): Promise<T[] | undefined> {
   const asked = Array.from({ length: SHARDS }, (_, shard) => ask(env.COLLECTOR.getByName(collectorName(shard))));
-  return (await within(READ_TIMEOUT, Promise.all(asked)).catch(() => undefined))?.value;
+  const answered = await within(READ_TIMEOUT, Promise.all(asked)).catch(logError);
+  return answered === undefined ? undefined : answered.value;
 }
 
 /** What this isolate knows by itself. */

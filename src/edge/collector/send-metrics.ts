@@ -11,7 +11,9 @@
  * @module
  */
 import { within } from "../../lib/runtime/timeout.ts";
+import { noticeStorageFull } from "../disk-full.ts";
 import type { Env } from "../env.ts";
+import { logError } from "../log.ts";
 import { counters, type Increments } from "../metrics/counters.ts";
 import { GATHER, SEND_TIMEOUT, SHARDS } from "../metrics/limits.ts";
 import { objectStates, type Report } from "../metrics/object-states.ts";
@@ -37,6 +39,8 @@ interface Sending {
   readonly reports: readonly Report[];
 }
 let sending: Sending | undefined;
+/** Whether the last call to a collector has failed, which the log has. */
+let isFailing = false;
 
 /**
  * Sees to it that what was counted is sent soon. Cheap to call: most calls find that there is nothing to send, or that it
@@ -103,9 +107,13 @@ function nameOfIsolate(): string {
 
 async function call(env: SendingEnv, shard: number, batch: MetricsBatch): Promise<boolean> {
   try {
-    return (await within(SEND_TIMEOUT, env.COLLECTOR.getByName(collectorName(shard)).add(batch))) !== undefined;
-  } catch {
-    // It is sent with the next batch; a full disk is in the log already.
+    const answered = await within(SEND_TIMEOUT, env.COLLECTOR.getByName(collectorName(shard)).add(batch));
+    isFailing = false;
+    return answered !== undefined;
+  } catch (error) {
+    // It is sent with the next batch, soon: one line in the log is enough until a call succeeds.
+    if (!noticeStorageFull(error) && !isFailing) logError(error);
+    isFailing = true;
     return false;
   }
 }

@@ -26,7 +26,10 @@ import { type Ids, NONE, type Series } from "./seen-ids.ts";
 export interface Statements {
   /** Reads rows; `Row` has the columns that the query names. */
   all<Row extends object>(query: string, ...bindings: (string | number)[]): Row[];
-  run(query: string, ...bindings: (string | number | Uint8Array)[]): number;
+  /** Writes rows, or makes a table. */
+  add(query: string, ...bindings: (string | number | Uint8Array)[]): void;
+  /** Changes or deletes rows. */
+  change(query: string, ...bindings: (string | number | Uint8Array)[]): void;
 }
 
 /** Key columns, without the sender's number. */
@@ -231,11 +234,11 @@ export class IdTable {
     );
     if (gone.length === 0) return;
     this.forgetMemory();
-    this.#sql.run("DELETE FROM ids WHERE at < ?", before);
+    this.#sql.change("DELETE FROM ids WHERE at < ?", before);
     for (const { sender, octets } of gone) {
-      this.#sql.run("UPDATE senders SET octets = octets - ? WHERE number = ?", octets, sender);
+      this.#sql.change("UPDATE senders SET octets = octets - ? WHERE number = ?", octets, sender);
     }
-    this.#sql.run("DELETE FROM senders WHERE NOT EXISTS (SELECT 1 FROM ids WHERE sender = number)");
+    this.#sql.change("DELETE FROM senders WHERE NOT EXISTS (SELECT 1 FROM ids WHERE sender = number)");
   }
 
   /** When the oldest id expires; undefined if there is none. */
@@ -353,7 +356,7 @@ export class IdTable {
       if (!this.#hasRoom(sender)) return;
       this.#insert(sender, range);
     } else if (sender.number !== undefined) {
-      this.#sql.run(
+      this.#sql.change(
         "UPDATE ids SET high = ? WHERE sender = ? AND tail = ? AND head = ? AND low = ?",
         high,
         sender.number,
@@ -371,7 +374,7 @@ export class IdTable {
       const number = this.#numberOf(sender);
       const from = this.#age(now);
       this.#stamp += some.length;
-      this.#sql.run(
+      this.#sql.add(
         "INSERT INTO ids (sender, tail, head, low, high, at) SELECT ?, ?, value, ?, ?, ? + key FROM json_each(?)",
         number,
         tail,
@@ -395,7 +398,7 @@ export class IdTable {
   }
 
   #insert(sender: Sender, { tail, head, low, high, at }: Omit<IdRange, "free" | "written">): void {
-    this.#sql.run(
+    this.#sql.add(
       "INSERT INTO ids (sender, tail, head, low, high, at) VALUES (?, ?, ?, ?, ?, ?)",
       this.#numberOf(sender),
       tail,
@@ -414,7 +417,7 @@ export class IdTable {
 
   #numberOf(sender: Sender): number {
     if (sender.number !== undefined) return sender.number;
-    this.#sql.run("INSERT INTO senders (name, octets) VALUES (?, 0)", sender.name);
+    this.#sql.add("INSERT INTO senders (name, octets) VALUES (?, 0)", sender.name);
     const [row] = this.#sql.all<Pick<SenderRow, "number">>("SELECT number FROM senders WHERE name = ?", sender.name);
     if (row === undefined) throw new TypeError("a sender of the mailbox was not stored");
     sender.number = row.number;
@@ -444,7 +447,7 @@ export class IdTable {
         upTo.at,
       );
       const gone = sum?.octets ?? 0;
-      this.#sql.run("DELETE FROM ids WHERE sender = ? AND at <= ?", number, upTo.at);
+      this.#sql.change("DELETE FROM ids WHERE sender = ? AND at <= ?", number, upTo.at);
       sender.octets -= gone;
       this.#octets = this.#all() - gone;
       sender.ranges.clear();
@@ -452,7 +455,7 @@ export class IdTable {
     }
     if (sender.octets === sender.writtenOctets) return;
     sender.writtenOctets = sender.octets;
-    this.#sql.run("UPDATE senders SET octets = ? WHERE number = ?", sender.octets, number);
+    this.#sql.change("UPDATE senders SET octets = ? WHERE number = ?", sender.octets, number);
   }
 
   #all(): number {

@@ -136,7 +136,7 @@ export class KeptLog {
       this.#keep({ floor, epoch, read: now });
       return;
     }
-    this.#sql.run(SCHEMA);
+    this.#sql.add(SCHEMA);
     const above = Math.max(floor, settled);
     this.#keep({ floor: above, epoch: Math.max(epoch, above), read: now });
   }
@@ -147,7 +147,7 @@ export class KeptLog {
    * @param octets of their messages
    */
   take(begin: number, end: number, octets: number, now: number): void {
-    this.#sql.run(
+    this.#sql.add(
       `INSERT INTO kept (first, count, octets, at, since, apart, long, hidden, envelopes, body)
         SELECT first, count, octets, at, ?, apart,
           EXISTS (SELECT 1 FROM bodies WHERE seq BETWEEN first AND first + count - 1), '', envelopes, body
@@ -162,13 +162,13 @@ export class KeptLog {
 
   /** Counts envelopes of a segment that was taken over, which are stored elsewhere. */
   addOctets(first: number, octets: number): void {
-    this.#sql.run("UPDATE kept SET octets = octets + ? WHERE first = ?", octets, first);
+    this.#sql.change("UPDATE kept SET octets = octets + ? WHERE first = ?", octets, first);
     this.#octets += octets;
   }
 
   /** Hides messages of a segment that was taken over. @param ranges JSON of their numbers */
   hide(first: number, ranges: string): void {
-    this.#sql.run("UPDATE kept SET hidden = ? WHERE first = ?", ranges, first);
+    this.#sql.change("UPDATE kept SET hidden = ? WHERE first = ?", ranges, first);
   }
 
   /** Begins an epoch: a message below the floor was settled, and is gone. */
@@ -241,10 +241,10 @@ export class KeptLog {
     );
     for (const row of rows) {
       const { first, count, apart, long } = row;
-      if (long > 0) this.#sql.run("DELETE FROM bodies WHERE seq BETWEEN ? AND ?", first, first + count - 1);
+      if (long > 0) this.#sql.change("DELETE FROM bodies WHERE seq BETWEEN ? AND ?", first, first + count - 1);
       if (apart > 0) release(row);
     }
-    this.#sql.run("DELETE FROM kept WHERE first <= ?", floor);
+    this.#sql.change("DELETE FROM kept WHERE first <= ?", floor);
     this.#octets -= sum.octets;
     this.#findOldest();
   }

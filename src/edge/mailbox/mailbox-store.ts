@@ -338,7 +338,8 @@ export class MailboxStore {
     this.#firstNumber = options.firstNumber ?? (() => 1);
     const statements = {
       all: <Row extends object>(query: string, ...bindings: (string | number)[]) => this.#all<Row>(query, ...bindings),
-      run: (query: string, ...bindings: (string | number | Uint8Array)[]) => this.#run(query, ...bindings),
+      add: (query: string, ...bindings: (string | number | Uint8Array)[]) => this.#add(query, ...bindings),
+      change: (query: string, ...bindings: (string | number | Uint8Array)[]) => this.#change(query, ...bindings),
     };
     this.#ids = new IdTable(statements, options.idOctets);
     this.producers = new ProducerTable(statements);
@@ -1032,7 +1033,7 @@ export class MailboxStore {
       return run();
     } catch (error) {
       try {
-        this.#run("DELETE FROM segments WHERE first >= ?", before);
+        this.#change("DELETE FROM segments WHERE first >= ?", before);
       } catch {
         // On a full disk SQLite has already rolled everything back.
       }
@@ -1115,7 +1116,7 @@ export class MailboxStore {
       return text;
     });
     const senders = sendersOf(batch, apart);
-    this.#run(
+    this.#add(
       "INSERT INTO segments (first, count, octets, at, apart, senders, envelopes, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
       first,
       sizes.length,
@@ -1140,11 +1141,11 @@ export class MailboxStore {
       hash,
     );
     if (known !== undefined) {
-      this.#run("UPDATE envelopes SET segments = segments + 1 WHERE number = ?", known.number);
+      this.#change("UPDATE envelopes SET segments = segments + 1 WHERE number = ?", known.number);
       if (known.segments === 0) this.#countEnvelope(sender, octets);
       return known.number;
     }
-    this.#run(
+    this.#add(
       "INSERT INTO envelopes (hash, segments, octets, sender, text) VALUES (?, 1, ?, ?, ?)",
       hash,
       octets,
@@ -1173,7 +1174,7 @@ export class MailboxStore {
     for (const number of envelopesIn(row)) {
       if (typeof number !== "number") continue;
       const change = keptAs === undefined ? `${was} = ${was} - 1` : "segments = segments - 1, kept = kept + 1";
-      this.#run(`UPDATE envelopes SET ${change} WHERE number = ?`, number);
+      this.#change(`UPDATE envelopes SET ${change} WHERE number = ?`, number);
       const [left] = this.#all<Pick<EnvelopeRow, "octets" | "sender" | "segments" | "kept">>(
         "SELECT octets, sender, segments, kept FROM envelopes WHERE number = ?",
         number,
@@ -1182,7 +1183,7 @@ export class MailboxStore {
       if (keptAs !== undefined) this.#kept.addOctets(keptAs, left.octets);
       if (was === "segments" && left.segments === 0) this.#countEnvelope(left.sender, -left.octets);
       if (left.segments > 0 || left.kept > 0) continue;
-      this.#run("DELETE FROM envelopes WHERE number = ?", number);
+      this.#change("DELETE FROM envelopes WHERE number = ?", number);
       this.#apart -= 1;
     }
   }
@@ -1243,7 +1244,7 @@ export class MailboxStore {
   #writeBody(seq: number, body: Uint8Array): void {
     for (let n = 0, at = 0; at < body.length; n += 1, at += BODY_ROW_OCTETS) {
       const part = body.subarray(at, at + BODY_ROW_OCTETS);
-      this.#run("INSERT INTO bodies (seq, n, body) VALUES (?, ?, ?)", seq, n, part);
+      this.#add("INSERT INTO bodies (seq, n, body) VALUES (?, ?, ?)", seq, n, part);
     }
   }
 
@@ -1322,7 +1323,7 @@ export class MailboxStore {
       if (part !== undefined) {
         before.set(first, part);
         this.#parts.delete(first);
-        this.#run("DELETE FROM done WHERE first = ?", first);
+        this.#change("DELETE FROM done WHERE first = ?", first);
       }
       this.#cache.drop(first);
       begin ??= first;
@@ -1334,7 +1335,7 @@ export class MailboxStore {
     if (begin === undefined) return;
     this.#take(taken, how.now);
     this.#release(begin, end, before, taken);
-    this.#run("DELETE FROM segments WHERE first BETWEEN ? AND ?", begin, end);
+    this.#change("DELETE FROM segments WHERE first BETWEEN ? AND ?", begin, end);
     this.#removeBodies(taken.others([begin, end]));
     // Numbers must never be reused, and after the last segment nothing else records them.
     if (end === this.#next - 1) this.setFact("next", String(this.#next));
@@ -1351,7 +1352,7 @@ export class MailboxStore {
   }
 
   #removeBodies(ranges: Iterable<Range>): void {
-    for (const [from, to] of ranges) this.#run("DELETE FROM bodies WHERE seq BETWEEN ? AND ?", from, to);
+    for (const [from, to] of ranges) this.#change("DELETE FROM bodies WHERE seq BETWEEN ? AND ?", from, to);
   }
 
   /**
@@ -1400,7 +1401,7 @@ export class MailboxStore {
 
   #writePart(first: number, part: Part): void {
     const { ranges, octets, since, hidden } = part;
-    this.#run(
+    this.#add(
       `INSERT INTO done (first, messages, octets, ranges, since, hidden) VALUES (?, ?, ?, ?, ?, ?)
         ON CONFLICT (first) DO UPDATE SET messages = excluded.messages, octets = excluded.octets,
           ranges = excluded.ranges, since = excluded.since, hidden = excluded.hidden`,
@@ -1428,7 +1429,7 @@ export class MailboxStore {
         const start = starts[number - first] ?? 0;
         inRow += (starts[number - first + 1] ?? start) - start;
         if (before?.ranges.has(number) === true || !isElsewhere(bundle.octets, start)) continue;
-        this.#run("DELETE FROM bodies WHERE seq = ?", number);
+        this.#change("DELETE FROM bodies WHERE seq = ?", number);
       }
     }
     return inRow >= LEAST_COMPACTION && inRow * 2 > bundle.octets.length
@@ -1457,7 +1458,7 @@ export class MailboxStore {
     if (row === undefined) throw new TypeError("a segment of the mailbox is cached and not stored");
     // As counted so far.
     this.#release(first, first, new Map([[first, { ranges, octets: done, since: 0, hidden: NO_RANGES }]]));
-    this.#run("DELETE FROM segments WHERE first = ?", first);
+    this.#change("DELETE FROM segments WHERE first = ?", first);
     this.#cache.drop(first);
     this.#octets -= before - done;
     const segment = this.#insert(left, first, row.at);
@@ -1531,20 +1532,21 @@ export class MailboxStore {
     return this.#hasLog ? rowsOf<Row>(this.#sql, query, bindings) : [];
   }
 
-  #run(query: string, ...bindings: (string | number | Uint8Array)[]): number {
-    if (!this.#hasLog) {
-      // There is nothing to change.
-      if (!/^(INSERT|CREATE)/.test(query)) return 0;
-      this.#makeLog();
-    }
-    return this.#execute(query, ...bindings);
+  /** Writes rows, or makes a table: the first makes the tables of messages too. */
+  #add(query: string, ...bindings: (string | number | Uint8Array)[]): void {
+    if (!this.#hasLog) this.#makeLog();
+    this.#execute(query, ...bindings);
   }
 
-  #execute(query: string, ...bindings: (string | number | Uint8Array)[]): number {
+  /** Changes or deletes rows. Without tables there are none. */
+  #change(query: string, ...bindings: (string | number | Uint8Array)[]): void {
+    if (this.#hasLog) this.#execute(query, ...bindings);
+  }
+
+  #execute(query: string, ...bindings: (string | number | Uint8Array)[]): void {
     const cursor = this.#sql.exec(query, ...bindings);
     cursor.toArray();
     this.rowsWritten += cursor.rowsWritten;
-    return cursor.rowsWritten;
   }
 }
 

@@ -25,7 +25,6 @@ import { DurableObject } from "cloudflare:workers";
 import type { Principal } from "../../auth/principal.ts";
 import { Condition } from "../../lib/condition.ts";
 import { release } from "../../lib/octets.ts";
-import { Turns } from "../../lib/read-write-lock.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { inboxIn, isInboxURL, isRelay } from "../../sstp/index.ts";
@@ -34,8 +33,6 @@ import { type Drop, type DropCounts, noDrops } from "../../store-and-forward/dro
 import type { Envelope } from "../../store-and-forward/envelope.ts";
 import { senderOf } from "../../store-and-forward/sender-share.ts";
 import { isNewerSchema } from "../../store-and-forward/stored-version.ts";
-import { LEAST_PIECE, METER_TIMEOUT } from "../admission/limits.ts";
-import { pieceFor } from "../admission/sender-account.ts";
 import { sendSoon } from "../collector/send-metrics.ts";
 import { isStorageFull, noticeStorageFull } from "../disk-full.ts";
 import { appendedHeaders } from "../durable-streams/answers.ts";
@@ -77,7 +74,7 @@ import {
   type Withdrawal,
 } from "../rpc/mailbox-rpc.ts";
 import { contentsOf, envelopeAt, type MessageBatch, pack, unpack } from "../rpc/message-batch.ts";
-import { accountName, type Reservation, type Reserved } from "../rpc/meter-rpc.ts";
+import { accountName } from "../rpc/meter-rpc.ts";
 import {
   type Created,
   type Metadata,
@@ -90,7 +87,6 @@ import { answer } from "../rpc/read-answers.ts";
 import { producerRefusal, refused } from "../rpc/stream-refusals.ts";
 import { Consumption } from "./consumer.ts";
 import { HttpReaders } from "./http-readers.ts";
-import { KnownAccounts } from "./known-accounts.ts";
 import {
   AHEAD_PATIENCE,
   CALL_TIMEOUT,
@@ -107,20 +103,16 @@ import {
   NEW_PAUSE,
   RETRY_PAUSES,
   ROOM_RETRY,
-  SETTLE_CALLS,
   SETTLE_PAUSE,
   SIGN_TIMEOUT,
   UNRESERVED,
   WATCH_INTERVAL,
 } from "./limits.ts";
-import { MailboxStore, type Sql, senderAt } from "./mailbox-store.ts";
+import { MailboxStore, type Sql } from "./mailbox-store.ts";
 import { NO_ID } from "./producer-store.ts";
-import { type InUse, Reservations } from "./reservations.ts";
+import { type ReservingMailbox, SenderAccounts } from "./reservations.ts";
 import { RoomWaiters, type Waits } from "./room-waiters.ts";
 import { StreamTerms } from "./stream-terms.ts";
-
-/** What the mailboxes of this isolate know of accounts. */
-const accounts = new KnownAccounts();
 
 interface Consumer {
   readonly tunnel: string;
@@ -138,15 +130,9 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   readonly #patience: Patience;
   readonly #asking = new DeadlinePool(SIGN_TIMEOUT);
   readonly #waiters: RoomWaiters;
-  readonly #reservations: Reservations;
+  readonly #accounts: SenderAccounts;
   /** Senders that were suspended here because their account has no room. */
   readonly #overdrawn = new Set<string>();
-  /** Senders of which something was stored before their account was asked. The alarm asks it. */
-  readonly #unasked = new Set<string>();
-  /** By sender, the calls to its account, one at a time: the last one that it hears must be the newest. */
-  readonly #reserving = new Map<string, Turns>();
-  /** Reservations are being adjusted. */
-  #settling: Promise<void> | undefined;
   /** Room notifications are under way. */
   #telling = false;
   readonly #roomCalls = new DeadlinePool(CALL_TIMEOUT);
@@ -201,7 +187,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       tellNewer(this.#peer, error);
     }
     this.#waiters = new RoomWaiters(this.#store);
-    this.#reservations = new Reservations(this.#store);
+    this.#accounts = new SenderAccounts(this.#reserving());
     this.#consumer = this.#kept<Consumer>("consumer");
     this.#former = this.#kept<string[]>("former") ?? [];
     this.#consumption = new Consumption(this.#store);
@@ -247,9 +233,9 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    */
   async #admit(bundle: MessageBatch): Promise<Admitted | undefined> {
     if (!this.#entered && !(await this.#mayKeep())) return undefined;
-    const over = !this.#covers(bundle) && !(await this.#reserve(bundle));
+    const over = !this.#covers(bundle) && !(await this.#accounts.reserve(bundle));
     // A consumer that drains gets everything, no faster than it drains.
-    const drains = over && this.#drains(bundle);
+    const drains = over && this.#accounts.drains(bundle);
     return { over: over && !drains, drains };
   }
 
@@ -371,7 +357,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#forgetTerms();
     this.#consumption.prune();
     this.#tellOfRoom();
-    if (this.#reservations.some) this.#settleSoon();
+    if (this.#accounts.some) this.#accounts.settleSoon();
     this.#count("Expired", expired);
     this.#observe();
   }
@@ -469,149 +455,28 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return this.#store.append(bundle, now, { ...terms, full: true });
   }
 
-  /**
-   * Whether messages may be stored without asking the account of their sender: they are within what is reserved, or a
-   * connected consumer is about to read them, or they will be refused anyway.
-   */
-  #covers({ envelopes, octets }: MessageBatch): boolean {
-    const [envelope] = envelopes;
-    if (envelope === undefined || isStorageFull() || this.#isShutOut(envelope)) return true;
-    // Everything that one object brings has one source.
-    const sender = senderOf(envelope.source);
-    const known = firstSenderIn({ envelopes, octets });
-    const now = Date.now();
-    if (this.#isExempt(octets) && !accounts.isSpent(known, now)) {
-      // The account of a sender that sends more than a little is asked now and then whether it is spent.
-      if (this.#store.octets + octets.length > LEAST_PIECE && !accounts.has(known, now)) return false;
-      this.#reservations.forgetUse(sender);
-      return true;
-    }
-    const unasked = accounts.isAmple(known, now) || this.#unasked.has(sender) ? LEAST_PIECE : 0;
-    const covers = this.#reservations.cover(sender, storedLength(envelopes, octets), this.#inUse, unasked);
-    // What nobody has taken by then is reserved.
-    if (covers && this.#reservations.of(sender) < unasked) {
-      if (!this.#unasked.has(sender)) accounts.storedUnasked(known, now);
-      this.#unasked.add(sender);
-      this.#alarmBy(now + (this.#isNew ? NEW_PAUSE : SETTLE_PAUSE));
-    }
-    return covers;
+  /** What the accounts of senders need of this mailbox. */
+  #reserving(): ReservingMailbox {
+    return {
+      peer: this.#peer,
+      store: this.#store,
+      isConsumed: () => this.#consumer !== undefined,
+      unaskedTime: () => (this.#isNew ? NEW_PAUSE : SETTLE_PAUSE),
+      meterOf: (sender) => this.env.METER.getByName(accountName(sender)),
+      alarmBy: (at) => this.#alarmBy(at),
+    };
   }
 
-  /** Whether a connected consumer is about to read messages, so that they need not be reserved. */
-  #isExempt(octets: Uint8Array): boolean {
-    return this.#consumer !== undefined && this.#store.octets + octets.length <= UNRESERVED;
+  /** Whether messages may be stored as far as the account of their sender is known, or will be refused anyway. */
+  #covers(bundle: MessageBatch): boolean {
+    const [envelope] = bundle.envelopes;
+    return envelope === undefined || isStorageFull() || this.#isShutOut(envelope) || this.#accounts.covers(bundle);
   }
 
-  /** Whether messages without a reservation are accepted all the same, as fast as the consumer takes them. */
-  #drains(bundle: MessageBatch): boolean {
-    if (this.#consumer === undefined || this.#store.octets + bundle.octets.length > 2 * UNRESERVED) return false;
-    return !accounts.isSpent(firstSenderIn(bundle), Date.now());
-  }
-
-  /** What waits, for the reservations. */
-  get #inUse(): InUse {
-    return { all: this.#store.octets, of: (sender) => this.#store.octetsOf(sender) };
-  }
-
-  /** Reserves room for messages in the account of their sender. Returns false if there is none. */
-  #reserve(bundle: MessageBatch): Promise<boolean> {
-    const { envelopes, octets } = bundle;
-    const sender = senderOf(envelopes[0]?.source ?? "");
-    const identity = firstSenderIn(bundle);
-    return this.#inTurn(sender, async () => {
-      // A call before this one may have reserved enough.
-      if (this.#covers(bundle)) return true;
-      if (this.#isExempt(octets) && !accounts.has(identity, Date.now())) {
-        const wanted = this.#reservations.of(sender);
-        await this.#account(sender, { needed: 0, wanted, stored: true, identity });
-        if (this.#covers(bundle)) return true;
-      }
-      const before = this.#reservations.of(sender);
-      const needed = this.#store.octetsOf(sender) + storedLength(envelopes, octets);
-      const wanted = pieceFor(needed);
-      try {
-        this.#reservations.ask(sender, wanted);
-        const asked = await this.#account(sender, { needed, wanted, stored: false, identity });
-        if (asked === undefined) {
-          this.#reservations.presume(sender);
-          this.#settleSoon();
-          return true;
-        }
-        this.#reservations.set(sender, asked.value?.octets ?? before);
-        return asked.value !== undefined;
-      } catch (error) {
-        // The messages will be refused for the same reason.
-        if (!noticeStorageFull(error)) throw error;
-        return true;
-      }
-    });
-  }
-
-  /** Runs a call to the account of a sender after all earlier ones. */
-  #inTurn<T>(sender: string, call: () => Promise<T>): Promise<T> {
-    const turns = this.#reserving.get(sender) ?? new Turns();
-    this.#reserving.set(sender, turns);
-    return turns.alone(call).finally(() => {
-      if (turns.count === 0) this.#reserving.delete(sender);
-    });
-  }
-
-  /** Returns undefined if the account does not answer. */
-  async #account(
-    sender: string,
-    { identity = sender, ...needs }: Reservation,
-  ): Promise<{ readonly value: Reserved | undefined } | undefined> {
-    const meter = this.env.METER.getByName(accountName(sender));
-    const reservation = { ...needs, ...(identity !== sender && { identity }) };
-    const asked = await within(METER_TIMEOUT, meter.reserve(this.#peer, reservation)).catch(() => undefined);
-    if (asked !== undefined && asked.value === undefined) accounts.refused(identity);
-    // An outage of the Meter must not become an outage of the edge.
-    else accounts.heard(identity, asked?.value ?? { isAmple: false, isSpent: false }, Date.now());
-    return asked;
-  }
-
-  /** Adjusts what is reserved to what waits. */
-  #settleReservations(): Promise<void> {
-    this.#settling ??= this.#settleAll().finally(() => {
-      this.#settling = undefined;
-    });
-    return this.#settling;
-  }
-
-  async #settleAll(): Promise<void> {
-    const isUnread = this.#store.waitsSince(Date.now() - SETTLE_PAUSE);
-    const grow = this.#consumer === undefined || this.#store.octets > UNRESERVED || isUnread;
-    if (grow) this.#unasked.clear();
-    if (!this.#reservations.some && (!grow || this.#store.messages === 0)) return;
-    const due = this.#reservations.due(this.#store.octetsBySender(), grow);
-    for (let at = 0; at < due.length; at += SETTLE_CALLS) {
-      await Promise.all(due.slice(at, at + SETTLE_CALLS).map(([sender]) => this.#settle(sender)));
-    }
-    if (!this.#reservations.some && this.#store.messages === 0 && !this.#store.empty) await this.#resetAlarm();
-  }
-
-  async #settle(sender: string): Promise<void> {
-    try {
-      const settled = await this.#inTurn(sender, async () => {
-        const wanted = pieceFor(this.#store.octetsOf(sender));
-        this.#reservations.ask(sender, wanted);
-        const identity = isRelay(sender) ? this.#store.mainIdentityOf(sender) : undefined;
-        const asked = await this.#account(sender, { needed: 0, wanted, stored: true, identity });
-        if (asked?.value === undefined) return false;
-        const { octets } = asked.value;
-        this.#reservations.set(sender, octets);
-        // Messages that arrived during the call were covered by the larger piece.
-        return this.#store.octetsOf(sender) <= octets;
-      });
-      if (!settled) this.#settleSoon();
-    } catch (error) {
-      if (!noticeStorageFull(error)) logError(error);
-      this.#settleSoon();
-    }
-  }
-
-  #settleSoon(): void {
-    this.#alarmBy(Date.now() + SETTLE_PAUSE);
+  /** Adjusts what is reserved for senders to what waits. */
+  async #settle(): Promise<void> {
+    const wasAny = await this.#accounts.settle();
+    if (wasAny && !this.#accounts.some && this.#store.messages === 0 && !this.#store.empty) await this.#resetAlarm();
   }
 
   /**
@@ -766,7 +631,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     if (before !== undefined && before.tunnel !== consumer.tunnel) this.ctx.waitUntil(this.#fence(before));
     this.#watchConsumer();
     // An unused mailbox would have gone soon; with an idle consumer there is nothing to do for long.
-    await (this.#store.empty && !this.#reservations.some ? this.#resetAlarm() : this.#setAlarm());
+    await (this.#store.empty && !this.#accounts.some ? this.#resetAlarm() : this.#setAlarm());
     this.#push();
   }
 
@@ -804,7 +669,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     if (this.#locked || this.#terms.closed || !maySend(this.#senders, source)) return { type: "locked" };
     const sender = senderOf(source);
     const { octets, messages } = isStorageFull() ? NOTHING : this.#store.roomFor(sender);
-    const reserved = this.#reservations.left(sender, this.#inUse);
+    const reserved = this.#accounts.left(sender);
     return { type: "room", octets, messages, reserved, attached: this.#consumer !== undefined };
   }
 
@@ -832,7 +697,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       // Let other calls run.
       if (from !== undefined) await scheduler.wait(0);
     }
-    if (this.#reservations.some) this.#settleSoon();
+    if (this.#accounts.some) this.#accounts.settleSoon();
     this.#count("Withdrawn", removed);
     this.#observe();
     await this.#setAlarm();
@@ -865,7 +730,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     const purged = this.#store.purge(Date.now());
     this.#consumption.prune();
     this.#tellOfRoom();
-    if (this.#reservations.some) this.#settleSoon();
+    if (this.#accounts.some) this.#accounts.settleSoon();
     this.#count("Purged", purged);
     this.#observe();
     await this.#setAlarm();
@@ -934,7 +799,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#consumption.prune();
     this.#tellOfRoom();
     this.#consumption.offerLater(Date.now());
-    const settled = this.#settleReservations();
+    const settled = this.#settle();
     // An empty mailbox goes when its reservations have. Otherwise a Meter that is slow must hold up nothing.
     if (this.#store.empty) await settled;
     else this.ctx.waitUntil(settled);
@@ -954,7 +819,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    */
   get #isEmpty(): boolean {
     const used =
-      this.#consumer !== undefined || this.#former.length > 0 || this.#waiters.size > 0 || this.#reservations.some;
+      this.#consumer !== undefined || this.#former.length > 0 || this.#waiters.size > 0 || this.#accounts.some;
     if (this.#tickets.end(Date.now()) !== undefined) return false;
     return (
       !used &&
@@ -1106,7 +971,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#setConsumer(undefined);
     this.#countVolatile();
     // Its messages were stored without asking.
-    if (this.#store.messages > 0) this.#settleSoon();
+    if (this.#store.messages > 0) this.#accounts.settleSoon();
     // A sender that was suspended because it drains learns from now on why there is no room.
     this.#overdrawn.clear();
     this.#tellOfRoom();
@@ -1223,7 +1088,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#consumption.cut();
     this.#observe();
     this.#taken.notifyAll();
-    if (this.#store.messages === 0 && this.#reservations.some) this.#settleSoon();
+    if (this.#store.messages === 0 && this.#accounts.some) this.#accounts.settleSoon();
     if (this.#store.keptOctets > 0) this.ctx.waitUntil(this.#setAlarm());
     this.#tellOfRoom();
   }
@@ -1450,11 +1315,6 @@ function asNewer({ octets }: MessageBatch): Refusal[] {
   return contentsOf(octets).sizes.map((_, at) => ({ at, outcome: "newer" }));
 }
 
-/** About what messages take in the store. */
-function storedLength(envelopes: readonly Envelope[], octets: Uint8Array): number {
-  return envelopes.reduce((sum, envelope) => sum + JSON.stringify(envelope).length, octets.length);
-}
-
 const EVERYONE_TEXT = formatSenderRule(EVERYONE);
 
 /** Numbers that a mailbox may use per millisecond, so that a new one starts above all numbers used before. */
@@ -1463,9 +1323,4 @@ const NUMBERS_A_MILLISECOND = 1024;
 /** Returns the outcomes that the sender must learn of. */
 function refusalsOf(outcomes: readonly Outcome[]): Refusal[] {
   return outcomes.flatMap((outcome, at) => (outcome === "stored" || outcome === "duplicate" ? [] : [{ at, outcome }]));
-}
-
-/** The sender of the first message of a batch: for a relay's account it stands for all of them. */
-function firstSenderIn(bundle: MessageBatch): string {
-  return senderAt(bundle, 0);
 }

@@ -78,12 +78,12 @@ export class ProducerTable {
 
   #write(source: string, id: string, { epoch, seq, sequence }: ProducerRow, now: number): void {
     if (!this.#exists) {
-      this.#sql.run(SCHEMA);
+      this.#sql.add(SCHEMA);
       this.#made = true;
     }
     const sender = senderOf(source);
     if (this.#row(source, id) === undefined) this.#makeRoom(sender);
-    this.#sql.run(
+    this.#sql.add(
       "INSERT OR REPLACE INTO producers (source, id, sender, epoch, seq, sequence, time) VALUES (?, ?, ?, ?, ?, ?, ?)",
       source,
       id,
@@ -105,7 +105,7 @@ export class ProducerTable {
       )[0],
     ] = this.#sql.all<{ source: string; id: string }>(own, sender);
     if (oldest !== undefined)
-      this.#sql.run("DELETE FROM producers WHERE source = ? AND id = ?", oldest.source, oldest.id);
+      this.#sql.change("DELETE FROM producers WHERE source = ? AND id = ?", oldest.source, oldest.id);
   }
 
   #count(where: string, ...bindings: (string | number)[]): number {
@@ -116,12 +116,12 @@ export class ProducerTable {
   /** Forgets those that were silent for long. */
   expire(now: number): void {
     if (this.#exists && this.#count("WHERE time < ?", now - PRODUCER_AGE) > 0) {
-      this.#sql.run("DELETE FROM producers WHERE time < ?", now - PRODUCER_AGE);
+      this.#sql.change("DELETE FROM producers WHERE time < ?", now - PRODUCER_AGE);
     }
   }
 
   clear(): void {
-    if (this.#exists) this.#sql.run("DELETE FROM producers");
+    if (this.#exists) this.#sql.change("DELETE FROM producers");
   }
 
   get #exists(): boolean {

@@ -388,8 +388,8 @@ export class PlainStream extends DurableObject<Env> implements PlainStreamRpc {
   async #checkForks(stream: Stream): Promise<void> {
     for (const [name, incarnation] of this.#store.forks()) {
       const asked = this.env.PLAIN_STREAM.getByName(name).isFork(incarnation);
-      const exists = await within(CALL_TIMEOUT, asked).catch(() => undefined);
-      if (exists?.value === false) this.#store.removeFork(name, incarnation);
+      const exists = await within(CALL_TIMEOUT, asked).catch(logError);
+      if (exists !== undefined && !exists.value) this.#store.removeFork(name, incarnation);
     }
     if (this.#store.forks().length === 0) await this.#leave(this.#destroy(stream));
   }
@@ -514,7 +514,11 @@ export class PlainStream extends DurableObject<Env> implements PlainStreamRpc {
     if (needed > STREAM_OCTETS) return false;
     if (owner === undefined || needed <= this.#reserved) return true;
     const wanted = pieceFor(needed);
-    const granted = await this.#account(owner, { needed, wanted }).catch(() => wanted);
+    // An account that fails keeps nobody from writing: it adds up what is stored when it is asked again.
+    const granted = await this.#account(owner, { needed, wanted }).catch((error: unknown) => {
+      logError(error);
+      return wanted;
+    });
     if (granted === undefined) return false;
     this.#reserved = granted;
     if (this.#store.stream !== undefined) this.#store.setFact("reserved", String(granted));

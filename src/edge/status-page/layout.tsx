@@ -5,6 +5,7 @@
  */
 import { html } from "hono/html";
 import type { Child } from "hono/jsx";
+import { SEARCH_LENGTH } from "./limits.ts";
 import { countText, peerName, sizeText, spanText } from "./text.ts";
 
 export interface LayoutProps {
@@ -178,7 +179,15 @@ export function Search({
     <search>
       <form method="get" action={action} class="search">
         <label for="q">{label}</label>
-        <input id="q" type="search" name="q" value={contains} maxlength={512} autocomplete="off" spellcheck={false} />
+        <input
+          id="q"
+          type="search"
+          name="q"
+          value={contains}
+          maxlength={SEARCH_LENGTH}
+          autocomplete="off"
+          spellcheck={false}
+        />
         {Object.entries(fields).map(([name, value]) => (
           <input type="hidden" name={name} value={value} />
         ))}

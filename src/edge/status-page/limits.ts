@@ -14,6 +14,9 @@ export const OVERVIEW_ROWS = 8;
 /** The longest text that can be searched for: the longest URL of a peer. */
 export const SEARCH_LENGTH = 512;
 
+/** Characters of a rule in a list: three or four addresses, so that a row is one line. */
+export const RULE_SHOWN = 60;
+
 /** Lines of one plot: more colours cannot be told apart. The rest is one line. */
 export const PLOT_LINES = 6;
 

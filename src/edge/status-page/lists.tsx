@@ -6,6 +6,7 @@
 import type { ObjectQuery, ObjectRow } from "../rpc/collector-rpc.ts";
 import type { MailboxStatus } from "../rpc/mailbox-rpc.ts";
 import { Ago, Figure, Peer, Search, Table } from "./layout.tsx";
+import { RULE_SHOWN } from "./limits.ts";
 import { Mark, Waiting } from "./overview.tsx";
 
 interface ListProps {
@@ -180,5 +181,5 @@ function Pages({
 
 /** The beginning of a rule: all of it is on the page of its mailbox. */
 function shortened(senders: string): string {
-  return senders.length > 60 ? `${senders.slice(0, 60)}…` : senders;
+  return senders.length > RULE_SHOWN ? `${senders.slice(0, RULE_SHOWN)}…` : senders;
 }

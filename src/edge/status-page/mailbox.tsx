@@ -146,7 +146,7 @@ export function PurgePage({ status, token }: { readonly status: MailboxStatus; r
       <p>
         Remove <Figure series="messages" value={messages} /> {plural(messages, "message")},{" "}
         <Figure series="bytes" value={octets} as="size" />, from the mailbox of <Peer url={peer} linked={false} />? They
-        are lost, with all that comes until then.
+        are lost, and so is what arrives until you confirm.
       </p>
       <p>
         <code>{peer}</code>

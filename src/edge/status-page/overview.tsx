@@ -120,58 +120,36 @@ export function Overview({ now, readiness, reading, history, mailboxes, links }:
           ))}
         </Table>
         <Table caption="Messages and streams" head={["", "#Received", "#Delivered"]}>
-          {(["stored", "passed"] as const).map((value) => (
-            <>
-              <tr>
-                <th scope="row">{value === "stored" ? "Stored" : "Passed on at once"}</th>
-                <td class="number">
-                  <Total totals={totals} of="messagesReceived" value={value} />
-                </td>
-                <td class="number">
-                  <Total totals={totals} of="messagesDelivered" value={value} />
-                </td>
-              </tr>
-              <tr>
-                <th scope="row">{value === "stored" ? "Stored, bytes" : "Passed on at once, bytes"}</th>
-                <td class="number">
-                  <Total totals={totals} of="bytesReceived" value={value} as="size" />
-                </td>
-                <td class="number">
-                  <Total totals={totals} of="bytesDelivered" value={value} as="size" />
-                </td>
-              </tr>
-            </>
-          ))}
-          <tr>
-            <th scope="row">Plain streams</th>
-            <td class="number">
-              <Total totals={totals} of="plainStreamAppends" value="" />
-            </td>
-            <td class="number">–</td>
-          </tr>
-          <tr>
-            <th scope="row">Plain streams, bytes</th>
-            <td class="number">
-              <Total totals={totals} of="plainStreamBytes" value="" as="size" />
-            </td>
-            <td class="number">–</td>
-          </tr>
-          <tr>
-            <th scope="row">Streams of devices, bytes</th>
-            <td class="number">–</td>
-            <td class="number">
-              <Total totals={totals} of="streamBytes" value="" as="size" />
-            </td>
-          </tr>
-          <tr>
-            <th scope="row">Passed through, bytes</th>
-            <td class="number">
-              <Total totals={totals} of="passedThroughBytes" value="to relay" as="size" />
-            </td>
-            <td class="number">
-              <Total totals={totals} of="passedThroughBytes" value="from relay" as="size" />
-            </td>
-          </tr>
+          {(["stored", "passed"] as const).map((value) => {
+            const name = value === "stored" ? "Stored" : "Passed on at once";
+            return (
+              <>
+                <Volume
+                  name={name}
+                  totals={totals}
+                  received={["messagesReceived", value]}
+                  delivered={["messagesDelivered", value]}
+                />
+                <Volume
+                  name={`${name}, bytes`}
+                  totals={totals}
+                  as="size"
+                  received={["bytesReceived", value]}
+                  delivered={["bytesDelivered", value]}
+                />
+              </>
+            );
+          })}
+          <Volume name="Plain streams" totals={totals} received={["plainStreamAppends", ""]} />
+          <Volume name="Plain streams, bytes" totals={totals} as="size" received={["plainStreamBytes", ""]} />
+          <Volume name="Streams of devices, bytes" totals={totals} as="size" delivered={["streamBytes", ""]} />
+          <Volume
+            name="Passed through, bytes"
+            totals={totals}
+            as="size"
+            received={["passedThroughBytes", "to relay"]}
+            delivered={["passedThroughBytes", "from relay"]}
+          />
         </Table>
         <Reasons caption="Messages dropped" of="messagesDropped" {...{ totals, hour, day }} />
         <Reasons caption="Requests refused" of="requestsRefused" {...{ totals, hour, day }} />
@@ -307,6 +285,35 @@ function Total({
 }) {
   const series = seriesId(of, value);
   return <Figure series={series} value={totals[series] ?? 0} as={as} />;
+}
+
+/** A counter and the value of its label. */
+type Series = readonly [of: CounterKey, value: string];
+
+/** A row of what came in and what went out. */
+function Volume({
+  name,
+  totals,
+  received,
+  delivered,
+  as = "count",
+}: {
+  readonly name: string;
+  readonly totals: Counts;
+  readonly received?: Series;
+  readonly delivered?: Series;
+  readonly as?: "count" | "size";
+}) {
+  return (
+    <tr>
+      <th scope="row">{name}</th>
+      {[received, delivered].map((series) => (
+        <td class="number">
+          {series === undefined ? "–" : <Total totals={totals} of={series[0]} value={series[1]} as={as} />}
+        </td>
+      ))}
+    </tr>
+  );
 }
 
 /** The values of a counter that were ever counted. */

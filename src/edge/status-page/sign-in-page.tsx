@@ -3,7 +3,10 @@
  *
  * @module
  */
+import { SESSION_LIFE } from "../operator-sessions/limits.ts";
 import { REASONS, type Reason } from "../reasons.ts";
+
+const HOUR = 3_600_000;
 
 /** The form to sign in, under what was wrong with the last try. */
 export function SignInPage({
@@ -30,7 +33,9 @@ export function SignInPage({
         aria-describedby={wrong === undefined ? undefined : "wrong"}
       />
       <button type="submit">Sign in</button>
-      <p>The session lasts 8 hours at most, and ends with its token. The token itself is not kept.</p>
+      <p>
+        The session lasts {SESSION_LIFE / HOUR} hours at most, and ends with its token. The token itself is not kept.
+      </p>
     </form>
   );
 }

@@ -150,7 +150,7 @@ function placeOf(c: PageContext) {
   return isHere ? { prefix: [] as [], attributes: strict } : undefined;
 }
 
-/** The answer of the object with the sessions. One that has to be moved is back by then. */
+/** The answer of the object with the sessions. An object that has to be moved is back by then. */
 function soon<T>(answer: Promise<T>): Promise<T> {
   return promptly(STATUS_TIMEOUT, answer);
 }

@@ -31,6 +31,7 @@ import { READY_LINKS, STATUS_TIMEOUT } from "../http/limits.ts";
 import { peerUrlOfAddress } from "../http/mailbox-rule.ts";
 import { emptyMailbox, operateMailbox, statusOf } from "../http/operate-mailbox.ts";
 import { readiness } from "../http/ready.ts";
+import { logError } from "../log.ts";
 import { counters } from "../metrics/counters.ts";
 import { SEND_TIMEOUT } from "../metrics/limits.ts";
 import { allowedLink } from "../origin/relay-access.ts";
@@ -118,7 +119,7 @@ for (const [name, [type, text]] of Object.entries(FILES)) {
 statusPage.post("/sign-in", async (c) => {
   const refusal = await signIn(c);
   if (refusal === undefined) return goTo(c, "./");
-  return refuse(c, refusal, true);
+  return refuse(c, refusal, { isSignIn: true });
 });
 
 statusPage.post("/sign-out", async (c) => {
@@ -277,8 +278,8 @@ async function showMailbox(
     wrong,
     tokens: Object.fromEntries(tokens) as Record<Action, string>,
   };
-  const status_ = wrong === undefined ? 200 : 400;
-  return show(c, session, { title: "Mailbox", at: "mailboxes", children: <MailboxPage {...props} /> }, status_);
+  const children = <MailboxPage {...props} />;
+  return show(c, session, { title: "Mailbox", at: "mailboxes", children }, wrong === undefined ? 200 : 400);
 }
 
 /** The status of a mailbox, which is not created by that. */
@@ -337,7 +338,8 @@ async function linksOf(env: Env): Promise<LinkRow[]> {
       const allowed = allowedLink(relay, env);
       if (allowed.type === "refused") return { relay, status: undefined, cure: REASONS[allowed.reason].cure };
       const asked = env.LINK.getByName(allowed.url).status();
-      const status = (await within(STATUS_TIMEOUT, asked).catch(() => undefined))?.value;
+      const answered = await within(STATUS_TIMEOUT, asked).catch(logError);
+      const status = answered === undefined ? undefined : answered.value;
       return { relay, status, cure: status?.reason === undefined ? undefined : REASONS[status.reason].cure };
     }),
   );
@@ -355,10 +357,14 @@ async function show(
   return c.html(document({ ...page, host: hostOf(c), signOut: signOutToken }), status);
 }
 
-/** Refuses a request, by the form to sign in where that helps. */
-async function refuse(c: PageContext, { reason, detail, retryAfter }: Refusal, isSignIn = false): Promise<Response> {
+/** Refuses a request. Where it helps to sign in, the answer has the form for that. */
+async function refuse(
+  c: PageContext,
+  { reason, detail, retryAfter }: Refusal,
+  { isSignIn = false }: { readonly isSignIn?: boolean } = {},
+): Promise<Response> {
   const rule: EdgeReasonRule = REASONS[reason];
-  // Who only has no session yet is refused nothing.
+  // An operator who has yet to sign in is refused nothing.
   if (isSignIn || reason !== "SessionNeeded" || c.req.method !== "GET") counters.count("requestsRefused", reason);
   if (retryAfter !== undefined) c.header("Retry-After", String(retryAfter));
   const wrong = { reason, detail: detail || rule.cause };

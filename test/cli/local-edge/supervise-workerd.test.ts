@@ -1,12 +1,18 @@
 /** That workerd is started again when it has crashed or hangs, later each time, and that a crash loop has an end. */
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import { beginRun } from "../../../src/cli/local-edge/edge-run.ts";
 import { freePort } from "../../../src/cli/local-edge/listening-address.ts";
+import { startLocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { type Machine, type Supervised, superviseWorkerd } from "../../../src/cli/local-edge/supervise-workerd.ts";
 import type { RuntimeOptions } from "../../../src/cli/local-edge/worker-runtime.ts";
+import { WORKER_FILE } from "../../../src/cli/local-edge/workerd-config.ts";
 import { type Ended, WorkerdProcess } from "../../../src/cli/local-edge/workerd-process.ts";
+import { readRecord } from "../../../src/lib/node/file-lock.ts";
 import { sleep } from "../../../src/lib/runtime/timeout.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { eventually } from "../../support/watch.ts";
 
 /** A machine whose time passes when the test says so, with processes that end and answer as it says. */
@@ -177,6 +183,39 @@ describe("workerd that has crashed", () => {
     await machine.pass(300_000);
     assert.deepEqual([machine.ended, machine.started.length, machine.sleepers], [1, 1, 0]);
   });
+});
+
+it("an edge whose runtime crashes and starts no more is given up by name", async (t) => {
+  const [speed, day] = [100, 86_400_000];
+  const pauses: number[] = [];
+  const notices: string[] = [];
+  const machine: Machine = {
+    start: (options, number) => WorkerdProcess.start(options, number),
+    sleep: (milliseconds, signal) => {
+      if (milliseconds < day) pauses.push(milliseconds);
+      return sleep(milliseconds / speed, signal);
+    },
+    now: () => performance.now(),
+  };
+  const state = temporaryFolder();
+  const edge = await startLocalEdge({
+    port: 0,
+    relayAllow: [],
+    dev: "1",
+    state,
+    onNotice: (line) => notices.push(line),
+    start: (given) => superviseWorkerd(given, machine, { pause: day, answer: day }),
+  });
+  t.after(() => edge.close());
+  const { folder = "", children = [] } = readRecord(join(state, "lock")) ?? {};
+  writeFileSync(join(folder, WORKER_FILE), "no program");
+  process.kill(children[0]?.pid ?? 0, "SIGKILL");
+  const { code, message } = await edge.failed;
+  assert.equal(code, "EdgeCrashed");
+  assert.match(message, /did not start again \(workerd ended with status 1.*\), 9 times in a row: look into its log/s);
+  assert.deepEqual(pauses, [0, 500, 1000, 2000, 4000, 8000, 15_000, 30_000]);
+  assert.match(notices[0] ?? "", /^workerd, which runs the edge, ended by SIGKILL: it is started again at once/);
+  assert.equal(notices.length, 8);
 });
 
 it("serves another certificate, and the one before if it does not start with that", async () => {

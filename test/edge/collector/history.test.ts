@@ -1,6 +1,6 @@
 /** What collectors keep of the last day, and how they list objects. */
 import assert from "node:assert/strict";
-import { before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { HISTORY_INTERVAL, HISTORY_SLOTS } from "../../../src/edge/metrics/limits.ts";
 import { ABSENT, type Report } from "../../../src/edge/metrics/object-states.ts";
 import type {
@@ -10,10 +10,7 @@ import type {
   ObjectQuery,
   ObjectRow,
 } from "../../../src/edge/rpc/collector-rpc.ts";
-import type { InspectedEdge } from "../../support/inspected-edge.ts";
-import { objectOf } from "../../support/objects.ts";
-import { afterAll } from "../mailbox/support.ts";
-import { startDrivenEdge } from "../support.ts";
+import { newObjects } from "../new-objects.ts";
 
 interface CollectorStub {
   add(batch: MetricsBatch): Promise<void>;
@@ -26,22 +23,9 @@ interface CollectorStub {
   crash(): Promise<void>;
 }
 
-const all = afterAll();
-let edge: InspectedEdge;
-before(async () => {
-  const driven = await startDrivenEdge(0);
-  all.after(driven.close);
-  ({ edge } = driven);
-});
+const collector = newObjects<CollectorStub>("COLLECTOR");
 
 let number = 0;
-/** A collector that no other test has. */
-async function collector(): Promise<{ readonly name: string; readonly stub: CollectorStub }> {
-  number += 1;
-  const name = `own ${number}`;
-  return { name, stub: await objectOf(edge.miniflare, "COLLECTOR", name) };
-}
-
 function batch(increments: Record<string, number>, ...reports: Report[]): MetricsBatch {
   number += 1;
   return { isolate: "one", number, increments, reports };
@@ -159,13 +143,11 @@ describe("objects of a collector", () => {
   });
 
   it("are there after an upgrade from a release that did not know whom connections are for", async () => {
-    const { name, stub } = await collector();
+    const { stub, ...one } = await collector();
     await stub.add(batch({ throttleWaits: 1 }, mailbox("kept", 3)));
     await stub.forgetWho();
     await stub.crash().catch(() => undefined);
-    const again = (await edge.miniflare.getDurableObjectNamespace("COLLECTOR")).getByName(
-      name,
-    ) as unknown as CollectorStub;
+    const again = await one.again();
     assert.deepEqual(
       (await again.objects(query)).map((row) => [row.name, row.who]),
       [["kept", ""]],

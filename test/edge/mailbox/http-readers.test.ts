@@ -223,8 +223,8 @@ describe("producers of a mailbox", () => {
     const sql = {
       all: <Row extends object>(query: string, ...bindings: (string | number)[]) =>
         db.sql.exec(query, ...bindings).toArray() as object[] as Row[],
-      run: (query: string, ...bindings: (string | number | Uint8Array)[]) =>
-        db.sql.exec(query, ...bindings).rowsWritten,
+      add: (query: string, ...bindings: (string | number | Uint8Array)[]) => void db.sql.exec(query, ...bindings),
+      change: (query: string, ...bindings: (string | number | Uint8Array)[]) => void db.sql.exec(query, ...bindings),
     };
     const table = new ProducerTable(sql);
     const state = { epoch: 0, seq: 0 };

@@ -1,6 +1,6 @@
 /** Sessions of operators: how long they last, how many there are, that a form is taken once, and that nothing is left. */
 import assert from "node:assert/strict";
-import { before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import {
   FORM_LIFE,
   SENT_FORMS,
@@ -10,10 +10,7 @@ import {
 } from "../../../src/edge/operator-sessions/limits.ts";
 import type { SignedIn, Try } from "../../../src/edge/rpc/operator-sessions-rpc.ts";
 import type { Left } from "../../support/driven-worker.ts";
-import type { InspectedEdge } from "../../support/inspected-edge.ts";
-import { objectOf } from "../../support/objects.ts";
-import { afterAll } from "../mailbox/support.ts";
-import { startDrivenEdge } from "../support.ts";
+import { newObjects } from "../new-objects.ts";
 
 interface SessionsStub {
   attempt(source: string): Promise<Try>;
@@ -28,24 +25,11 @@ interface SessionsStub {
 const SIGNED_IN: SignedIn = { type: "adminToken", seal: "seal" };
 const MINUTE = 60_000;
 
-const all = afterAll();
-let edge: InspectedEdge;
-before(async () => {
-  const driven = await startDrivenEdge(0);
-  all.after(driven.close);
-  ({ edge } = driven);
-});
-
-let used = 0;
-/** Each test has an object of its own. */
-function sessions(): Promise<SessionsStub> {
-  used += 1;
-  return objectOf(edge.miniflare, "OPERATOR_SESSIONS", `sessions ${used}`);
-}
+const sessions = newObjects<SessionsStub>("OPERATOR_SESSIONS");
 
 describe("sessions", () => {
   it("last eight hours, and leave nothing behind", async () => {
-    const object = await sessions();
+    const { stub: object } = await sessions();
     await object.begin("one", SIGNED_IN, "");
     await object.letPass(SESSION_LIFE - MINUTE);
     assert.equal((await object.find("one"))?.type, "adminToken");
@@ -56,7 +40,7 @@ describe("sessions", () => {
   });
 
   it("end one by one, and the others stay", async () => {
-    const object = await sessions();
+    const { stub: object } = await sessions();
     await object.begin("one", SIGNED_IN, "");
     await object.begin("two", SIGNED_IN, "");
     await object.end("one");
@@ -67,7 +51,7 @@ describe("sessions", () => {
   });
 
   it("are bounded: the oldest ends for a new one", async () => {
-    const object = await sessions();
+    const { stub: object } = await sessions();
     for (let at = 0; at <= SESSIONS; at += 1) {
       await object.begin(`s${at}`, SIGNED_IN, "");
       // Each is younger than the one before.
@@ -79,7 +63,7 @@ describe("sessions", () => {
   });
 
   it("take each form once, and a bounded number in an hour", async () => {
-    const object = await sessions();
+    const { stub: object } = await sessions();
     await object.begin("one", SIGNED_IN, "");
     assert.equal(await object.take("one", "form"), true);
     assert.equal(await object.take("one", "form"), false);
@@ -91,7 +75,7 @@ describe("sessions", () => {
   });
 
   it("are tried for a few times by each source, and again after a while", async () => {
-    const object = await sessions();
+    const { stub: object } = await sessions();
     for (let tries = 0; tries < SIGN_IN_TRIES; tries += 1) assert.equal((await object.attempt("a")).type, "ok");
     const late = await object.attempt("a");
     assert.ok(late.type === "wait" && late.retryAfter > 0 && late.retryAfter <= 12);

@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
-import { SIGN_IN_TRIES } from "../../../src/edge/operator-sessions/limits.ts";
+import { FORM_LIFE, SESSION_LIFE, SIGN_IN_TRIES } from "../../../src/edge/operator-sessions/limits.ts";
 import { PAGE_ROWS } from "../../../src/edge/status-page/limits.ts";
+import { drivenWorker } from "../../support/worker.ts";
 import { ed25519, type Issuer, jwks } from "../issuer.ts";
 import { afterAll, connect, receive, startEdge, until } from "../mailbox/support.ts";
 import { startOperator } from "../operator.ts";
@@ -135,6 +136,36 @@ describe("signing in", () => {
     await until("its session is over", async () => (await one.get("connections")).status === 401, 60_000);
     assert.equal((await two.get("connections")).status, 200);
     assert.equal((await admin.get("connections")).status, 200);
+  });
+
+  it("lasts eight hours, or as long as its token, and each form an hour", async (t) => {
+    const driven = await startEdge(t, { adminToken: TOKEN, keys: jwks(issuer), code: await drivenWorker() });
+    const clock = (ahead: number) => fetch(`${driven.url}/clock/${ahead}`);
+    const [hour, margin] = [3_600_000, 120_000];
+    const exp = Math.floor((Date.now() + 2 * hour) / 1000);
+    const [admin, short] = await Promise.all([
+      signedIn(TOKEN, driven),
+      signedIn(await issuer.issue({ scope: "admin", exp }), driven),
+    ]);
+    const form = async () => formOf((await admin.get("mailbox?peer=bob/pc")).text, "lock");
+    const [one, other] = [await form(), await form()];
+    await clock(FORM_LIFE - margin);
+    assert.equal((await admin.post("lock", one)).status, 303);
+    await clock(FORM_LIFE + margin);
+    const late = await admin.post("lock", other);
+    assert.deepEqual([late.status, codeOf(late)], [403, "FormRefused"]);
+    const statuses = async () => [(await admin.get("connections")).status, (await short.get("connections")).status];
+    for (const [ahead, expected] of [
+      [2 * hour - margin, [200, 200]],
+      [2 * hour + margin, [200, 401]],
+      [SESSION_LIFE - margin, [200, 401]],
+      [SESSION_LIFE + margin, [401, 401]],
+    ] as const) {
+      await clock(ahead);
+      assert.deepEqual(await statuses(), expected, `${ahead / hour} h`);
+    }
+    const gone = await admin.post("sign-out", one);
+    assert.deepEqual([gone.status, codeOf(gone)], [401, "SessionNeeded"], "nothing can be sent any more");
   });
 
   it("ends when ADMIN_TOKEN is another", async (t) => {
