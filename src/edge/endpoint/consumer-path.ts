@@ -88,7 +88,7 @@ export class ConsumerPath {
       socket.close(BELL_CLOSE.done, "over");
       return;
     }
-    const batches = new BatchSocket<BatchTarget>(socket);
+    const batches = new BatchSocket<BatchTarget>(socket, () => over());
     const over = () => {
       batches.lost();
       if (this.#socket?.socket === socket) this.#socket = undefined;
