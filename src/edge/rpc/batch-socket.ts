@@ -40,6 +40,12 @@ export interface BatchSender<To> {
    * @param to the same object as long as it is the same place: then it is not encoded anew
    */
   pass(to: To, batch: MessageBatch): Promise<Taken | undefined>;
+
+  /**
+   * Sends a batch that is small, and counts as taken. Returns false if it was not sent: then call `pass`. So a keystroke
+   * waits for no promises.
+   */
+  passNow(to: To, batch: MessageBatch): boolean;
 }
 
 /** Takes a batch that has arrived. `to` is what the other end has given `pass`. */
@@ -109,40 +115,46 @@ export class BatchSocket<Out, In = never> implements BatchSender<Out> {
     return this.#isOver;
   }
 
-  pass(to: Out, { envelopes, octets }: MessageBatch): Promise<Taken | undefined> {
+  passNow(to: Out, batch: MessageBatch): boolean {
+    if (this.#isOver || this.#refusal !== undefined) return false;
+    const head = this.#headFor(to, batch.envelopes);
+    if (this.#unanswered + lengthOf(head, batch) > UNANSWERED_OCTETS) return false;
+    return this.#send(NO_NUMBER, head, batch);
+  }
+
+  pass(to: Out, batch: MessageBatch): Promise<Taken | undefined> {
+    if (this.passNow(to, batch)) return Promise.resolve("taken");
     if (this.#isOver) return Promise.resolve(undefined);
     const refusal = this.#refusal;
     this.#refusal = undefined;
     if (refusal !== undefined) return Promise.resolve(refusal);
-    const head = this.#headFor(to, envelopes);
-    const message = new Uint8Array(PREFIX_OCTETS + head.length + octets.length);
-    const number = this.#numberFor(message.length);
+    this.#last = (this.#last % 0xffff_ffff) + 1;
+    const number = this.#last;
+    return new Promise((resolve) => {
+      this.#waiting.set(number, resolve);
+      this.#send(number, this.#headFor(to, batch.envelopes), batch);
+    });
+  }
+
+  /** Returns false if the WebSocket has ended. */
+  #send(number: number, head: Uint8Array, batch: MessageBatch): boolean {
+    const message = new Uint8Array(lengthOf(head, batch));
     const view = new DataView(message.buffer);
     view.setUint32(0, number, true);
     view.setUint32(4, head.length, true);
     message.set(head, PREFIX_OCTETS);
-    message.set(octets, PREFIX_OCTETS + head.length);
-    return new Promise((resolve) => {
-      if (number !== NO_NUMBER) this.#waiting.set(number, resolve);
-      try {
-        this.#wire.send(message);
-        this.#isUsed = true;
-        if (this.#timer === undefined) this.#lookLater();
-        if (number === NO_NUMBER) resolve("taken");
-      } catch {
-        resolve(undefined);
-        this.lost();
-      }
-    });
-  }
-
-  #numberFor(octets: number): number {
-    this.#unanswered += octets;
-    if (this.#unanswered <= UNANSWERED_OCTETS) return NO_NUMBER;
+    message.set(batch.octets, PREFIX_OCTETS + head.length);
+    try {
+      this.#wire.send(message);
+    } catch {
+      this.lost();
+      return false;
+    }
     // Batches are taken in order, so the answer is one for those before it too.
-    this.#unanswered = 0;
-    this.#last = (this.#last % 0xffff_ffff) + 1;
-    return this.#last;
+    this.#unanswered = number === NO_NUMBER ? this.#unanswered + message.length : 0;
+    this.#isUsed = true;
+    if (this.#timer === undefined) this.#lookLater();
+    return true;
   }
 
   #headFor(to: Out, envelopes: readonly Envelope[]): Uint8Array {
@@ -236,6 +248,10 @@ export class BatchSocket<Out, In = never> implements BatchSender<Out> {
     for (const resolve of this.#waiting.values()) resolve(undefined);
     this.#waiting.clear();
   }
+}
+
+function lengthOf(head: Uint8Array, { octets }: MessageBatch): number {
+  return PREFIX_OCTETS + head.length + octets.length;
 }
 
 function isSame(one: Uint8Array, other: Uint8Array): boolean {

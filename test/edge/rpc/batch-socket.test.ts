@@ -86,6 +86,26 @@ describe("batches on a WebSocket", () => {
     assert.equal(answers.length, 0);
   });
 
+  it("go at once if they are short, until many are on their way", async () => {
+    const { near, sent } = pair(async () => "taken");
+    assert.equal(near.passNow(BOB, LONG), false);
+    const short = { envelopes: [TO_BOB], octets: new Uint8Array(1000) };
+    while (near.passNow(BOB, short)) assert.ok(sent.length < 40);
+    assert.ok(sent.length > 20, `${sent.length} at once`);
+    await near.pass(BOB, short);
+    assert.equal(near.passNow(BOB, short), true);
+  });
+
+  it("do not go at once when the WebSocket has ended, or an earlier one was not taken", async () => {
+    const { near } = pair(async () => "gone");
+    assert.equal(near.passNow(BOB, batchOf(1)), true);
+    await turns();
+    assert.equal(near.passNow(BOB, batchOf(2)), false);
+    assert.equal(await near.pass(BOB, batchOf(2)), "gone");
+    near.lost();
+    assert.equal(near.passNow(BOB, batchOf(3)), false);
+  });
+
   it("are answered before many short ones are on their way", async () => {
     const { near, answers } = pair(async () => "taken");
     const short = { envelopes: [TO_BOB], octets: new Uint8Array(1000) };
