@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { WebSocket } from "ws";
-import { NODE_CHACHA_POLY } from "../../src/device/streams/node-ciphers.ts";
+import { NODE_AES_GCM } from "../../src/device/streams/node-ciphers.ts";
 import { TAG_OCTETS } from "../../src/streams/index.ts";
 import type { Write } from "./blocks.ts";
 
@@ -78,9 +78,9 @@ const NOTHING = new Uint8Array(0);
 /** Both ends have one, and one key for all: what sealing costs does not depend on it. */
 const KEY = Buffer.alloc(32, 7);
 
-/** Seals messages by the cipher of the product, each under its number, and opens them. */
+/** Seals messages by the cipher that two devices agree on, each under its number, and opens them. */
 export class SealedRecords {
-  readonly #cipher = NODE_CHACHA_POLY.cipher(KEY);
+  readonly #cipher = NODE_AES_GCM.cipher(KEY);
   readonly #nonce = randomBytes(12);
 
   /** An end of a pair whose messages are sealed on their way. */

@@ -11,7 +11,14 @@ import { type ClientOptions, WebSocket } from "ws";
 import { REASON_HEADER, refusalText, retryAfterOf, TIMERS } from "../../encapsulation/index.ts";
 import { adviceOf } from "../../store-and-forward/reason-advice.ts";
 import { DeviceError } from "../device-error.ts";
-import { ANSWER_HEAD, ANSWERS_AHEAD, CLOSE_TIMEOUT, DIAL_TIMEOUT, WEBSOCKET_LONGEST } from "../limits.ts";
+import {
+  ANSWER_HEAD,
+  ANSWERS_AHEAD,
+  CLOSE_TIMEOUT,
+  DIAL_TIMEOUT,
+  WEBSOCKET_LONGEST,
+  WEBSOCKET_MASKS,
+} from "../limits.ts";
 import { type RefusedToken, tokenRefusal } from "../token-refusal.ts";
 import { authorization } from "../token-source.ts";
 import { type Dialler, dial } from "./dial.ts";
@@ -37,10 +44,7 @@ export function nodeWebSockets(way: NodeWebSocketWay): OpenMessageSocket {
     let failure: DeviceError | undefined;
     const socket = new WebSocket(url, {
       perMessageDeflate: false,
-      generateMask: (mask) => {
-        randomFillSync(mask);
-        neverZero(mask);
-      },
+      generateMask,
       headers: authorization(token),
       handshakeTimeout: DIAL_TIMEOUT + TIMERS.establishment,
       maxPayload: WEBSOCKET_LONGEST,
@@ -101,6 +105,24 @@ export function nodeWebSockets(way: NodeWebSocketWay): OpenMessageSocket {
       terminate: () => socket.terminate(),
     };
   };
+}
+
+/** Length of a mask [RFC 6455 5.3]. */
+const MASK_OCTETS = 4;
+
+/** Random bytes for the next masks. */
+const masks = new Uint8Array(WEBSOCKET_MASKS * MASK_OCTETS);
+let masksUsed = masks.length;
+
+/** Fills the mask of a message. Each is used once. */
+export function generateMask(mask: Uint8Array): void {
+  if (masksUsed === masks.length) {
+    randomFillSync(masks);
+    masksUsed = 0;
+  }
+  mask.set(masks.subarray(masksUsed, masksUsed + MASK_OCTETS));
+  masksUsed += MASK_OCTETS;
+  neverZero(mask);
 }
 
 /**

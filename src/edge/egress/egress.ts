@@ -210,7 +210,11 @@ export class Egress extends DurableObject<Env> implements EgressRpc {
       webSocket.close(BELL_CLOSE.done, "replaced");
       return;
     }
-    const batches = new BatchSocket<BatchTarget, DevicePath>(webSocket, (path, batch) => this.stream(path, batch));
+    const batches = new BatchSocket<BatchTarget, DevicePath>(
+      webSocket,
+      () => over(),
+      (path, batch) => this.stream(path, batch),
+    );
     watch.socket = webSocket;
     watch.batches = batches;
     const over = () => {

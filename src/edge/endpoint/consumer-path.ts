@@ -46,6 +46,13 @@ export class ConsumerPath {
     this.#open = open;
   }
 
+  /** Passes a small batch, which counts as taken. Returns false if `stream` is to be called. */
+  streamNow(peer: string, generation: number, batch: MessageBatch): boolean {
+    if (this.#socket?.batches.passNow(this.#toOf(peer, generation), batch) !== true) return false;
+    this.#usedAt = Date.now();
+    return true;
+  }
+
   /** Passes a batch. Make one call at a time. Rejects if the consumer was reset, most likely. */
   async stream(peer: string, generation: number, batch: MessageBatch): Promise<Taken> {
     const now = Date.now();
@@ -53,14 +60,19 @@ export class ConsumerPath {
     this.#usedAt = now;
     this.#passing += 1;
     try {
-      if (this.#to.peer !== peer || this.#to.generation !== generation) this.#to = { peer, generation };
-      const taken = await this.#socket?.batches.pass(this.#to, batch);
+      const taken = await this.#socket?.batches.pass(this.#toOf(peer, generation), batch);
       if (taken !== undefined) return taken;
       if (isSoon) this.#openSoon(now);
       return await this.#stub.stream(peer, generation, batch);
     } finally {
       this.#passing -= 1;
     }
+  }
+
+  /** The same object as long as nothing changes. */
+  #toOf(peer: string, generation: number): BatchTarget {
+    if (this.#to.peer !== peer || this.#to.generation !== generation) this.#to = { peer, generation };
+    return this.#to;
   }
 
   /** Closes the WebSocket. Calls still work. */
@@ -88,7 +100,7 @@ export class ConsumerPath {
       socket.close(BELL_CLOSE.done, "over");
       return;
     }
-    const batches = new BatchSocket<BatchTarget>(socket);
+    const batches = new BatchSocket<BatchTarget>(socket, () => over());
     const over = () => {
       batches.lost();
       if (this.#socket?.socket === socket) this.#socket = undefined;

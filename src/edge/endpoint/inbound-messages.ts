@@ -821,11 +821,16 @@ export class InboundMessages {
   ): Promise<readonly Refusal[]> {
     // Everything that one connection brings has one source.
     const { source = "", resourceURL = "" } = batch[0]?.envelope ?? {};
-    const passing = isOriginResource(resourceURL)
-      ? (this.#egress?.pass(source, bundle) ?? Promise.resolve<Streamed>("lost"))
-      : this.#streamPeers.pass({ ...to, source }, bundle, batch.length);
-    if ((await this.#stalling.within(passing)) === undefined) this.#stall(to.key, batch);
-    const streamed = await passing;
+    const destination = { ...to, source };
+    const isToOrigin = isOriginResource(resourceURL);
+    let streamed: Streamed = "passed";
+    if (isToOrigin || !this.#streamPeers.passNow(destination, bundle)) {
+      const passing = isToOrigin
+        ? (this.#egress?.pass(source, bundle) ?? Promise.resolve<Streamed>("lost"))
+        : this.#streamPeers.pass(destination, bundle, batch.length);
+      if ((await this.#stalling.within(passing)) === undefined) this.#stall(to.key, batch);
+      streamed = await passing;
+    }
     if (!lane.queues.has(to.key)) this.#stalled.delete(to.key);
     if (streamed === "passed" || streamed === "lost") return [];
     if (streamed !== "late") return batch.map((_, at) => ({ at, outcome: streamed }));

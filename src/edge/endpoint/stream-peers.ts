@@ -100,6 +100,16 @@ export class StreamPeers {
     return "late";
   }
 
+  /** Passes a small batch to a consumer that is known and has a WebSocket. Returns false if `pass` is to be called. */
+  passNow({ key, peer }: StreamDestination, bundle: MessageBatch): boolean {
+    const known = this.#known.get(key);
+    if (known?.attached === undefined) return false;
+    const now = Date.now();
+    if (now < known.skippedUntil || now >= known.until) return false;
+    const { path, generation } = known.attached;
+    return path.streamNow(peer, generation, bundle);
+  }
+
   /** Counts messages that were dropped before they were passed. */
   dropped(key: string, count: number): void {
     this.#knownOf(key).slow += count;

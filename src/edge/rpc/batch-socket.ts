@@ -5,9 +5,15 @@
  *   number (4), length of head (4), head (JSON), bytes of the batch       a batch, to be answered
  *   0 (4), length of head (4), head (JSON), bytes of the batch            a small one, answered only if it is not taken
  *   "NUMBER ANSWER"                                                       what became of it: a `Taken` as JSON
+ *   "ask null"                                                            asks for a sign of life
+ *   "here null"                                                           the answer
  *
  * So a keystroke costs no answer. Batches are taken one after the other; what has become of one that was not to be answered
  * is told with the next.
+ *
+ * A WebSocket may break without a word, and would swallow what is sent. So while batches are sent, the other end is asked
+ * for a sign of life each {@link SIGN_TIMEOUT}; if it gives none, the WebSocket counts as ended. Releases that do not know
+ * the question take it for an answer that is not due.
  *
  * All numbers are little-endian. Either end may send batches. The head says where the batch goes, and has its envelopes:
  * both ends keep the last one, because it nearly always stays the same.
@@ -15,6 +21,7 @@
  * @module
  */
 import type { Envelope } from "../../store-and-forward/envelope.ts";
+import { SIGN_TIMEOUT } from "./deadlines.ts";
 import type { Taken } from "./mailbox-rpc.ts";
 import type { MessageBatch } from "./message-batch.ts";
 
@@ -33,6 +40,12 @@ export interface BatchSender<To> {
    * @param to the same object as long as it is the same place: then it is not encoded anew
    */
   pass(to: To, batch: MessageBatch): Promise<Taken | undefined>;
+
+  /**
+   * Sends a batch that is small, and counts as taken. Returns false if it was not sent: then call `pass`. So a keystroke
+   * waits for no promises.
+   */
+  passNow(to: To, batch: MessageBatch): boolean;
 }
 
 /** Takes a batch that has arrived. `to` is what the other end has given `pass`. */
@@ -54,6 +67,9 @@ const UNANSWERED_OCTETS = 32 * 1024;
 /** The number of batches that are answered only if they are not taken. */
 const NO_NUMBER = 0;
 
+const ASK = "ask null";
+const HERE = "here null";
+
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
@@ -66,6 +82,7 @@ const decoder = new TextDecoder();
 export class BatchSocket<Out, In = never> implements BatchSender<Out> {
   readonly #wire: BatchWire;
   readonly #take: TakeBatch<In> | undefined;
+  readonly #silent: () => void;
   readonly #waiting = new Map<number, (taken: Taken | undefined) => void>();
   #last = 0;
   #unanswered = 0;
@@ -74,12 +91,22 @@ export class BatchSocket<Out, In = never> implements BatchSender<Out> {
   /** The batch that is being taken. */
   #taking: Promise<Taken> | undefined;
   #isOver = false;
+  /** Runs while the other end owes a sign of life, or has been sent something since the last one. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Since when it owes one. */
+  #askedAt: number | undefined;
+  /** Whether a batch was sent since it was asked. */
+  #isUsed = false;
   #sent: { readonly head: Head<Out>; readonly octets: Uint8Array } | undefined;
   #came: { readonly octets: Uint8Array; readonly head: Head<In> } | undefined;
 
-  /** @param take undefined if this end takes no batches */
-  constructor(wire: BatchWire, take?: TakeBatch<In>) {
+  /**
+   * @param silent called when the other end gives no sign of life: the WebSocket is over, and should be closed
+   * @param take undefined if this end takes no batches
+   */
+  constructor(wire: BatchWire, silent: () => void, take?: TakeBatch<In>) {
     this.#wire = wire;
+    this.#silent = silent;
     this.#take = take;
   }
 
@@ -88,38 +115,46 @@ export class BatchSocket<Out, In = never> implements BatchSender<Out> {
     return this.#isOver;
   }
 
-  pass(to: Out, { envelopes, octets }: MessageBatch): Promise<Taken | undefined> {
+  passNow(to: Out, batch: MessageBatch): boolean {
+    if (this.#isOver || this.#refusal !== undefined) return false;
+    const head = this.#headFor(to, batch.envelopes);
+    if (this.#unanswered + lengthOf(head, batch) > UNANSWERED_OCTETS) return false;
+    return this.#send(NO_NUMBER, head, batch);
+  }
+
+  pass(to: Out, batch: MessageBatch): Promise<Taken | undefined> {
+    if (this.passNow(to, batch)) return Promise.resolve("taken");
     if (this.#isOver) return Promise.resolve(undefined);
     const refusal = this.#refusal;
     this.#refusal = undefined;
     if (refusal !== undefined) return Promise.resolve(refusal);
-    const head = this.#headFor(to, envelopes);
-    const message = new Uint8Array(PREFIX_OCTETS + head.length + octets.length);
-    const number = this.#numberFor(message.length);
+    this.#last = (this.#last % 0xffff_ffff) + 1;
+    const number = this.#last;
+    return new Promise((resolve) => {
+      this.#waiting.set(number, resolve);
+      this.#send(number, this.#headFor(to, batch.envelopes), batch);
+    });
+  }
+
+  /** Returns false if the WebSocket has ended. */
+  #send(number: number, head: Uint8Array, batch: MessageBatch): boolean {
+    const message = new Uint8Array(lengthOf(head, batch));
     const view = new DataView(message.buffer);
     view.setUint32(0, number, true);
     view.setUint32(4, head.length, true);
     message.set(head, PREFIX_OCTETS);
-    message.set(octets, PREFIX_OCTETS + head.length);
-    return new Promise((resolve) => {
-      if (number !== NO_NUMBER) this.#waiting.set(number, resolve);
-      try {
-        this.#wire.send(message);
-        if (number === NO_NUMBER) resolve("taken");
-      } catch {
-        resolve(undefined);
-        this.lost();
-      }
-    });
-  }
-
-  #numberFor(octets: number): number {
-    this.#unanswered += octets;
-    if (this.#unanswered <= UNANSWERED_OCTETS) return NO_NUMBER;
+    message.set(batch.octets, PREFIX_OCTETS + head.length);
+    try {
+      this.#wire.send(message);
+    } catch {
+      this.lost();
+      return false;
+    }
     // Batches are taken in order, so the answer is one for those before it too.
-    this.#unanswered = 0;
-    this.#last = (this.#last % 0xffff_ffff) + 1;
-    return this.#last;
+    this.#unanswered = number === NO_NUMBER ? this.#unanswered + message.length : 0;
+    this.#isUsed = true;
+    if (this.#timer === undefined) this.#lookLater();
+    return true;
   }
 
   #headFor(to: Out, envelopes: readonly Envelope[]): Uint8Array {
@@ -135,6 +170,12 @@ export class BatchSocket<Out, In = never> implements BatchSender<Out> {
 
   /** Handles a message of the other end. Resolves when it is answered. */
   async hear(message: string | ArrayBuffer): Promise<void> {
+    this.#askedAt = undefined;
+    if (message === HERE) return;
+    if (message === ASK) {
+      if (!this.#isOver) this.#wire.send(HERE);
+      return;
+    }
     if (typeof message === "string") {
       const [number = "", answer = ""] = message.split(/ (.*)/s);
       const taken = JSON.parse(answer) as Taken;
@@ -171,12 +212,46 @@ export class BatchSocket<Out, In = never> implements BatchSender<Out> {
     return this.#came.head;
   }
 
+  #lookLater(): void {
+    this.#timer = setTimeout(() => this.#look(), SIGN_TIMEOUT);
+  }
+
+  /** Asks for a sign of life if something was sent since the last question, and gives up if that has no answer. */
+  #look(): void {
+    this.#timer = undefined;
+    // An object that was starved meanwhile has not heard the answer yet.
+    const isLate = this.#askedAt !== undefined && Date.now() - this.#askedAt > 2 * SIGN_TIMEOUT;
+    if (this.#askedAt !== undefined && !isLate) {
+      this.#giveUp();
+      return;
+    }
+    if (!this.#isUsed && !isLate) return;
+    this.#isUsed = false;
+    this.#askedAt = Date.now();
+    try {
+      this.#wire.send(ASK);
+      this.#lookLater();
+    } catch {
+      this.#giveUp();
+    }
+  }
+
+  #giveUp(): void {
+    this.lost();
+    this.#silent();
+  }
+
   /** The WebSocket has ended. */
   lost(): void {
     this.#isOver = true;
+    clearTimeout(this.#timer);
     for (const resolve of this.#waiting.values()) resolve(undefined);
     this.#waiting.clear();
   }
+}
+
+function lengthOf(head: Uint8Array, { octets }: MessageBatch): number {
+  return PREFIX_OCTETS + head.length + octets.length;
 }
 
 function isSame(one: Uint8Array, other: Uint8Array): boolean {

@@ -81,7 +81,7 @@ export class BatchSockets {
   #of(socket: WebSocket): BatchSocket<DevicePath, BatchTarget> {
     let batches = this.#sockets.get(socket);
     if (batches === undefined) {
-      batches = new BatchSocket(socket, this.#take);
+      batches = new BatchSocket(socket, () => this.closed(socket), this.#take);
       this.#sockets.set(socket, batches);
     }
     return batches;

@@ -8,10 +8,11 @@ import {
   READ_AHEAD,
   WEBSOCKET_LONGEST,
   WEBSOCKET_MARK,
+  WEBSOCKET_MASKS,
   WEBSOCKET_PING,
 } from "../../../src/device/limits.ts";
 import { direct } from "../../../src/device/transports/dial.ts";
-import { neverZero, nodeWebSockets } from "../../../src/device/transports/node-websocket.ts";
+import { generateMask, neverZero, nodeWebSockets } from "../../../src/device/transports/node-websocket.ts";
 import { edgeRoute } from "../../../src/device/transports/route.ts";
 import type { TransportOptions } from "../../../src/device/transports/transport.ts";
 import {
@@ -83,6 +84,16 @@ describe("the mask of a message", () => {
     const other = Uint8Array.of(0, 0, 7, 0);
     neverZero(other);
     assert.deepEqual([...other], [0, 0, 7, 0]);
+  });
+
+  it("is another one each time, also when the masks that were made at a time are used up", () => {
+    const masks = Array.from({ length: 3 * WEBSOCKET_MASKS }, () => {
+      const mask = new Uint8Array(4);
+      generateMask(mask);
+      return mask.join(".");
+    });
+    // Of so many random ones two are equal in one of 900 runs, and three never.
+    assert.ok(new Set(masks).size > masks.length - 3);
   });
 });
 

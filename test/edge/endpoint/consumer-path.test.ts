@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock } from "node:test";
 import { ConsumerPath } from "../../../src/edge/endpoint/consumer-path.ts";
 import { BATCHES_IDLE, BATCHES_RETRY, BATCHES_SOON } from "../../../src/edge/endpoint/limits.ts";
+import { SIGN_TIMEOUT } from "../../../src/edge/rpc/deadlines.ts";
 import type { Taken } from "../../../src/edge/rpc/mailbox-rpc.ts";
 
 const BOB = "grooveDevice://bob/pc";
@@ -13,7 +14,11 @@ class FakeSocket extends EventTarget {
   closed = false;
   isSilent = false;
 
-  send(data: Uint8Array): void {
+  send(data: Uint8Array | string): void {
+    if (typeof data === "string") {
+      if (!this.isSilent) this.dispatchEvent(new MessageEvent("message", { data: "here null" }));
+      return;
+    }
     this.batches += 1;
     const number = new DataView(data.buffer, data.byteOffset).getUint32(0, true);
     if (!this.isSilent && number > 0) this.dispatchEvent(new MessageEvent("message", { data: `${number} "taken"` }));
@@ -47,9 +52,9 @@ class Consumer {
   });
 
   /** Passes a batch, after so many milliseconds. */
-  async pass(after = 0): Promise<Taken> {
+  async pass(after = 0, octets = 40_000): Promise<Taken> {
     mock.timers.tick(after);
-    const taken = await this.path.stream(BOB, 1, { envelopes: [], octets: new Uint8Array(40_000) });
+    const taken = await this.path.stream(BOB, 1, { envelopes: [], octets: new Uint8Array(octets) });
     // What was opened is there.
     for (let turn = 0; turn < 5; turn += 1) await Promise.resolve();
     return taken;
@@ -111,6 +116,17 @@ describe("the way to a consumer", () => {
     // The next one goes by a call too, or by a new WebSocket.
     assert.equal(await consumer.pass(), "taken");
     assert.equal(consumer.sockets[0]?.batches, 2);
+  });
+
+  it("is a call for a keystroke, two seconds after the WebSocket has broken without a word", async () => {
+    for (let batch = 0; batch < 3; batch += 1) await consumer.pass();
+    const [socket] = consumer.sockets;
+    if (socket !== undefined) socket.isSilent = true;
+    const tenth = SIGN_TIMEOUT / 10;
+    for (let key = 0; key < 20; key += 1) await consumer.pass(tenth, 1);
+    const before = consumer.calls;
+    await consumer.pass(tenth, 1);
+    assert.deepEqual([consumer.calls, socket?.closed], [before + 1, true]);
   });
 
   it("is calls where no WebSocket can be opened, and tries that again only after a while", async () => {

@@ -1,8 +1,9 @@
 /** Batches of streams on a WebSocket between two objects. */
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
+import { afterEach, beforeEach, describe, it, mock } from "node:test";
 import fc from "fast-check";
 import { BatchSocket, type TakeBatch } from "../../../src/edge/rpc/batch-socket.ts";
+import { SIGN_TIMEOUT } from "../../../src/edge/rpc/deadlines.ts";
 import type { Taken } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import type { MessageBatch } from "../../../src/edge/rpc/message-batch.ts";
 import type { Envelope } from "../../../src/store-and-forward/envelope.ts";
@@ -35,14 +36,20 @@ async function turns(): Promise<void> {
 function pair(take: TakeBatch<Place>, takeBack?: TakeBatch<string>) {
   const sent: (string | Uint8Array)[] = [];
   const answers: string[] = [];
+  /** Whether what `near` sends is lost, and how often it has found the other end silent. */
+  const isCut = { value: false };
+  const silent = { count: 0 };
   const carried = (data: string | Uint8Array) =>
     typeof data === "string" ? data : (data.slice().buffer as ArrayBuffer);
   const near: BatchSocket<Place, string> = new BatchSocket(
     {
       send: (data) => {
         sent.push(data);
-        void far.hear(carried(data));
+        if (!isCut.value) void far.hear(carried(data));
       },
+    },
+    () => {
+      silent.count += 1;
     },
     takeBack,
   );
@@ -53,12 +60,16 @@ function pair(take: TakeBatch<Place>, takeBack?: TakeBatch<string>) {
         void near.hear(carried(data));
       },
     },
+    () => undefined,
     take,
   );
-  return { near, far, sent, answers };
+  return { near, far, sent, answers, isCut, silent };
 }
 
 describe("batches on a WebSocket", () => {
+  beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1e12 }));
+  afterEach(() => mock.timers.reset());
+
   it("arrive with their place and their envelopes, and are answered if they are long", async () => {
     const came: unknown[] = [];
     const { near } = pair(async (to, { envelopes, octets }) => {
@@ -73,6 +84,26 @@ describe("batches on a WebSocket", () => {
     const { near, answers } = pair(async () => "taken");
     for (let key = 0; key < 50; key += 1) assert.equal(await near.pass(BOB, batchOf(key)), "taken");
     assert.equal(answers.length, 0);
+  });
+
+  it("go at once if they are short, until many are on their way", async () => {
+    const { near, sent } = pair(async () => "taken");
+    assert.equal(near.passNow(BOB, LONG), false);
+    const short = { envelopes: [TO_BOB], octets: new Uint8Array(1000) };
+    while (near.passNow(BOB, short)) assert.ok(sent.length < 40);
+    assert.ok(sent.length > 20, `${sent.length} at once`);
+    await near.pass(BOB, short);
+    assert.equal(near.passNow(BOB, short), true);
+  });
+
+  it("do not go at once when the WebSocket has ended, or an earlier one was not taken", async () => {
+    const { near } = pair(async () => "gone");
+    assert.equal(near.passNow(BOB, batchOf(1)), true);
+    await turns();
+    assert.equal(near.passNow(BOB, batchOf(2)), false);
+    assert.equal(await near.pass(BOB, batchOf(2)), "gone");
+    near.lost();
+    assert.equal(near.passNow(BOB, batchOf(3)), false);
   });
 
   it("are answered before many short ones are on their way", async () => {
@@ -145,13 +176,80 @@ describe("batches on a WebSocket", () => {
   });
 
   it("have no answer when nothing can be sent", async () => {
-    const near = new BatchSocket<Place>({
-      send: () => {
-        throw new TypeError("the WebSocket is closed");
+    const near = new BatchSocket<Place>(
+      {
+        send: () => {
+          throw new TypeError("the WebSocket is closed");
+        },
       },
-    });
+      () => undefined,
+    );
     assert.equal(await near.pass(BOB, batchOf(1)), undefined);
     assert.ok(near.isOver);
+  });
+
+  it("are lost for two seconds at most on a WebSocket that breaks without a word", async () => {
+    const { near, isCut, silent } = pair(async () => "taken");
+    await near.pass(BOB, batchOf(1));
+    isCut.value = true;
+    for (let tenth = 1; tenth < 20; tenth += 1) {
+      mock.timers.tick(SIGN_TIMEOUT / 10);
+      assert.equal(await near.pass(BOB, batchOf(2)), "taken");
+    }
+    mock.timers.tick(SIGN_TIMEOUT / 10);
+    assert.equal(await near.pass(BOB, batchOf(3)), undefined);
+    assert.deepEqual([near.isOver, silent.count], [true, 1]);
+  });
+
+  it("have no answer when the WebSocket has broken without a word", async () => {
+    const { near, isCut } = pair(async () => "taken");
+    isCut.value = true;
+    const passing = near.pass(BOB, LONG);
+    for (const time of [SIGN_TIMEOUT, SIGN_TIMEOUT]) mock.timers.tick(time);
+    assert.equal(await passing, undefined);
+  });
+
+  it("may wait for room while the other end gives a sign of life", async () => {
+    const room = Promise.withResolvers<Taken>();
+    const { near, silent } = pair(() => room.promise);
+    const passing = near.pass(BOB, LONG);
+    for (let second = 0; second < 4; second += 1) {
+      mock.timers.tick(SIGN_TIMEOUT);
+      await turns();
+      await near.pass(BOB, batchOf(second));
+    }
+    room.resolve("taken");
+    assert.equal(await passing, "taken");
+    assert.equal(silent.count, 0);
+  });
+
+  it("cost a question each second, and none when nothing is sent", async () => {
+    const { near, sent } = pair(async () => "taken");
+    for (let tenth = 0; tenth < 30; tenth += 1) {
+      await near.pass(BOB, batchOf(tenth));
+      mock.timers.tick(SIGN_TIMEOUT / 10);
+    }
+    const asked = () => sent.filter((data) => typeof data === "string").length;
+    assert.equal(asked(), 3);
+    for (let second = 0; second < 10; second += 1) {
+      mock.timers.tick(SIGN_TIMEOUT);
+      await turns();
+    }
+    assert.equal(asked(), 3);
+  });
+
+  it("ask once more where the object was starved, and may not have heard the answer", async () => {
+    const { near, isCut, sent, silent } = pair(async () => "taken");
+    isCut.value = true;
+    await near.pass(BOB, batchOf(1));
+    mock.timers.tick(SIGN_TIMEOUT);
+    // The timer is late: the clock has gone on without it.
+    mock.timers.setTime(Date.now() + 10 * SIGN_TIMEOUT);
+    mock.timers.tick(1);
+    const asked = sent.filter((data) => typeof data === "string").length;
+    assert.deepEqual([asked, near.isOver], [2, false]);
+    mock.timers.tick(SIGN_TIMEOUT);
+    assert.deepEqual([near.isOver, silent.count], [true, 1]);
   });
 
   it("ignores an answer that is not due", async () => {
