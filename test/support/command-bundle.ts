@@ -9,7 +9,13 @@ import { build } from "esbuild";
 const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 
 /** CommonJS, and what is loaded from its own files. */
-const EXTERNAL = ["bufferutil", "esbuild", "kerberos", "pac-resolver", "quickjs-wasi", "ws"];
+const EXTERNAL = ["bufferutil", "esbuild", "kerberos", "pac-resolver", "quickjs-wasi", "utf-8-validate"];
+
+/**
+ * For `ws`, which is CommonJS too, but loaded by each command that connects: from its own files, Node would first search
+ * them for what they export.
+ */
+const BANNER = `globalThis.require ??= process.getBuiltinModule("node:module").createRequire(import.meta.url);`;
 
 /**
  * Bundles it into a folder that is emptied first. A file of each subcommand stays one.
@@ -28,6 +34,7 @@ export async function bundleCommand(folder: string): Promise<string> {
     platform: "node",
     target: "node22",
     external: EXTERNAL,
+    banner: { js: BANNER },
     logLevel: "silent",
     plugins: [
       {

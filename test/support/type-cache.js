@@ -37,9 +37,16 @@ function strippedOf(source) {
 const COMMAND = process.env.GROOVEWAY_TEST_COMMAND;
 const MAIN = new URL("../../src/cli/main.ts", import.meta.url).href;
 
+const COMMAND_FOLDER = COMMAND === undefined ? undefined : new URL(".", COMMAND).href;
+
 /** Folders whose sources import each other by their exact names. */
 const OURS = [new URL("../../src/", import.meta.url).href, new URL("../", import.meta.url).href];
-if (COMMAND !== undefined) OURS.push(new URL(".", COMMAND).href);
+if (COMMAND_FOLDER !== undefined) OURS.push(COMMAND_FOLDER);
+
+/** Whether this is a part of the bundled command, which is JavaScript. */
+function isOfCommand(url) {
+  return COMMAND_FOLDER !== undefined && url.startsWith(COMMAND_FOLDER);
+}
 
 /**
  * `node:http` as a module without its getters. Importing it reads all of them, and one loads what `fetch` is made of, which
@@ -59,11 +66,13 @@ module.registerHooks?.({
     if (specifier === MAIN && COMMAND !== undefined) return { url: COMMAND, format: "module", shortCircuit: true };
     if (specifier === "node:http") return { url: httpModule(), format: "module", shortCircuit: true };
     // An exact name needs no look at the disk, nor at the package it is in, which take a tenth of the start.
-    const isExact = specifier.startsWith(".") && specifier.endsWith(".ts");
+    const isExact = specifier.startsWith(".") && (specifier.endsWith(".ts") || isOfCommand(parentURL));
     if (!isExact) return next(specifier, context);
     return { url: new URL(specifier, parentURL).href, format: "module", shortCircuit: true };
   },
   load(url, context, next) {
+    // Its format is known, without a look at the package that it is in.
+    if (isOfCommand(url)) return { format: "module", shortCircuit: true, source: readFileSync(fileURLToPath(url), "utf8") };
     if (!url.startsWith("file:") || !url.endsWith(".ts")) return next(url, context);
     return {
       format: "module",
