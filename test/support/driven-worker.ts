@@ -277,6 +277,14 @@ export class Collector extends edge.Collector {
     ahead += milliseconds;
   }
 
+  /** Adds these one after another, and this time passes after each. */
+  async addEach(batches: readonly Parameters<edge.Collector["add"]>[0][], milliseconds: number): Promise<void> {
+    for (const batch of batches) {
+      await this.add(batch);
+      ahead += milliseconds;
+    }
+  }
+
   /** Rows of the history. */
   async historyRows(): Promise<number> {
     return Number(this.ctx.storage.sql.exec("SELECT COUNT(*) AS rows FROM history").one().rows);
