@@ -65,97 +65,102 @@ const LONGEST = [
   "e2e/runtimes.test.ts",
 ];
 
-/** Files that are alone in their process: they make its clock run faster, measure its memory, or kill what they start. */
-const ALONE = [
-  "device/device.test.ts",
-  "device/queued-memory.test.ts",
-  "device/transports/network.test.ts",
-  "device/transports/network-memory.test.ts",
-  "edge/link/link-sessions.test.ts",
-  "edge/mailbox/mailbox-store.test.ts",
-  "edge/tunnel/kept-answers.test.ts",
-  "edge/tunnel/websocket-memory.test.ts",
-  "networks",
-  "programs",
-  "relay/kill.test.ts",
-  "torture",
-];
+/** Files in shared folders that start processes, wait for long, or measure memory. */
+const ALONE = ["device/transports/network.test.ts", "device/transports/network-memory.test.ts", "relay/kill.test.ts"];
 
 /**
- * All other files, which share a process with those of their group, one after another: starting Node and loading the
- * modules takes longer than many of these files. A file is in the first group that has it or one of its folders. A group
- * takes about as long as one of the {@link LONGEST}.
+ * Files that share a process, one after another: they start no process, and wait for nothing. Starting Node and loading
+ * the modules takes longer than most of these files. Each group has folders, and names of files without their ending. Not
+ * edge/mailbox/mailbox-store, which measures what all mailboxes of a process share.
  */
 const SHARED: Readonly<Record<string, readonly string[]>> = {
-  "fast-clock": [
-    // These make the clock of their process run as fast as each other.
-    "device/edge-patience.test.ts",
-    "device/idle-cutter.test.ts",
-    "device/replacing.test.ts",
-    "device/slow-application.test.ts",
+  auth: ["auth"],
+  cli: [
+    "cli/doctor/output",
+    "cli/duration",
+    "cli/files/disk-pace",
+    "cli/files/stall-watch",
+    "cli/http",
+    "cli/message-lines",
+    "cli/output",
+    "cli/parse-arguments",
+    "cli/plain-notice",
+    "cli/profiles/config-toml",
+    "cli/resolver-options",
+    "cli/streams/connect-toml",
+    "cli/streams/exposed",
+    "cli/streams/socks-server",
+    "cli/streams/socks-service",
+    "cli/streams/stream-address",
+    "cli/streams/stream-log",
+    "cli/system-tool",
+    "cli/way-memory",
   ],
-  "edge-http-mailboxes": [
-    "edge/http/mailbox-rule.test.ts",
-    "edge/http/mailbox-senders.test.ts",
-    "edge/http/one-log.test.ts",
-    "edge/http/peer-mailboxes.test.ts",
-    "edge/http/plain-streams.test.ts",
+  device: [
+    "device/climb",
+    "device/cure",
+    "device/diagnosis",
+    "device/edge-choice",
+    "device/full-inbox",
+    "device/inbox",
+    "device/late-connect",
+    "device/reconnect",
+    "device/renewal",
+    "device/retry-after",
+    "device/several-edges",
+    "device/token-in-clear",
+    "device/token-refusal",
+    "device/token-source",
+    "device/unanswered",
   ],
-  "edge-http": ["edge/http"],
-  "edge-link": ["edge/link", "edge/origin"],
-  // These run objects in the process, and have replaced what the platform provides.
-  "edge-objects": [
-    "edge/mailbox/catching-up.test.ts",
-    "edge/mailbox/consumer.test.ts",
-    "edge/mailbox/delivery-times.test.ts",
-    "edge/mailbox/failing-disk.test.ts",
-    "edge/mailbox/failing-objects.test.ts",
-    "edge/mailbox/http-readers.test.ts",
-    "edge/mailbox/id-store.test.ts",
-    "edge/mailbox/kept-store.test.ts",
-    "edge/mailbox/known-accounts.test.ts",
-    "edge/mailbox/reservations.test.ts",
-    "edge/mailbox/room-waiters.test.ts",
-    "edge/mailbox/seen-ids.test.ts",
-    "edge/mailbox/send-window.test.ts",
+  "device-streams": [
+    "device/streams/device-channel",
+    "device/streams/device-stream",
+    "device/streams/flight",
+    "device/streams/keyring",
+    "device/streams/stream-host",
   ],
-  "edge-mailbox": ["edge/mailbox"],
-  "edge-egress": ["edge/collector", "edge/egress", "edge/operator-sessions", "edge/status-page"],
-  "edge-pure": [
+  "device-transports": ["device/transports"],
+  edge: [
     "edge/admission",
     "edge/durable-streams",
-    "edge/endpoint",
     "edge/inboxes",
+    "edge/link/keepalive-channel",
     "edge/metrics",
+    "edge/output",
     "edge/plain-stream",
     "edge/policy",
     "edge/pumps",
     "edge/rpc",
-    "edge/tunnel",
+    "edge/tunnel/alarm",
+    "edge/tunnel/http-connection",
+    "edge/tunnel/polling-connection",
+    "edge/tunnel/websocket-backlog",
+    "edge/tunnel/websocket-connection",
+    "edge/tunnel/websocket-window",
   ],
-  edge: ["edge"],
-  "device-streams": ["device/streams"],
-  "device-transports": ["device/transports"],
-  device: ["device"],
-  e2e: ["e2e"],
-  "cli-commands": ["cli/commands"],
-  "cli-files": ["cli/files"],
-  "cli-edge": ["cli/backup", "cli/deploy", "cli/local-edge", "cli/monitoring", "cli/service", "cli/top"],
-  "cli-streams": ["cli/doctor", "cli/http", "cli/keyring", "cli/profiles", "cli/streams"],
-  cli: ["cli"],
-  protocols: ["encapsulation", "requests", "sstp", "streams"],
+  "edge-endpoint": ["edge/endpoint"],
+  "edge-mailbox": [
+    "edge/mailbox/catching-up",
+    "edge/mailbox/consumer",
+    "edge/mailbox/delivery-times",
+    "edge/mailbox/failing-objects",
+    "edge/mailbox/http-readers",
+    "edge/mailbox/id-store",
+    "edge/mailbox/kept-store",
+    "edge/mailbox/known-accounts",
+    "edge/mailbox/reservations",
+    "edge/mailbox/room-waiters",
+    "edge/mailbox/seen-ids",
+    "edge/mailbox/send-window",
+  ],
+  encapsulation: ["encapsulation"],
+  lib: ["lib"],
   relay: ["relay"],
-  others: [
-    "auth",
-    "bench",
-    "layout.test.ts",
-    "lib",
-    "readme.test.ts",
-    "settings.test.ts",
-    "store-and-forward",
-    "support",
-    "transfer",
-  ],
+  requests: ["requests"],
+  sstp: ["sstp"],
+  streams: ["streams"],
+  transfer: ["store-and-forward", "transfer"],
 };
 
 /**
@@ -179,23 +184,22 @@ const MEMORY_FOLDER = "/dev/shm";
  */
 const MEMORY_BYTES = (FULL ? 8 : 4) * 1024 ** 3;
 
-/** Whether a file is this one, or in this folder. */
+/** Whether a name in {@link SHARED} stands for this file. */
 function isIn(file: string, name: string): boolean {
-  return file === name || file.startsWith(`${name}/`);
+  return file === `${name}.test.ts` || file.startsWith(`${name}/`);
 }
 
 /** All files, by the lane in which they run. */
 function allFiles(): Record<"waiting" | "working", string[]> {
   const shared = Object.entries(SHARED);
   for (const name of [...WAITING, ...LONGEST, ...ALONE, ...shared.flatMap(([, names]) => names)]) {
-    if (!existsSync(join(FOLDER, name))) throw new Error(`there is no test/${name}`);
+    if (![name, `${name}.test.ts`].some((path) => existsSync(join(FOLDER, path))))
+      throw new Error(`there is no test/${name}`);
   }
   const names = readdirSync(FOLDER, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".test.ts"));
   const others = names.filter((name) => !WAITING.includes(name) && !LONGEST.includes(name)).sort();
   const groupOf = (file: string) =>
-    ALONE.some((name) => isIn(file, name))
-      ? undefined
-      : shared.find(([, of]) => of.some((name) => isIn(file, name)))?.[0];
+    ALONE.includes(file) ? undefined : shared.find(([, of]) => of.some((name) => isIn(file, name)))?.[0];
   const alone = others.filter((name) => groupOf(name) === undefined);
   const groups = shared.map(([group]) =>
     together(
@@ -204,36 +208,19 @@ function allFiles(): Record<"waiting" | "working", string[]> {
     ),
   );
   const paths = (files: readonly string[]) => files.map((name) => join(FOLDER, name));
-  return { waiting: paths(WAITING), working: [...paths(LONGEST), ...groups, ...paths(alone)] };
+  // What is shared has no pauses, so that it uses the cores to the end of the run.
+  return { waiting: paths(WAITING), working: [...paths([...LONGEST, ...alone]), ...groups] };
 }
 
-/**
- * Writes a file that runs these one after another, with their hooks, as suites of the same names. Each is loaded when the
- * one before has been: of two that wait for the same module, both would belong to the suite of one.
- */
+/** Writes a file that runs these one after another, with their hooks, as suites of the same names. */
 function together(group: string, names: readonly string[]): string {
-  const module = (path: string) => JSON.stringify(pathToFileURL(join(FOLDER, path)));
-  const suites = names.map((name) => `suite(${JSON.stringify(`test/${name}`)}, ${module(name)});\n`);
+  const suites = names.map((name) => {
+    const url = pathToFileURL(join(FOLDER, name));
+    return `describe(${JSON.stringify(`test/${name}`)}, () => import(${JSON.stringify(url)}));\n`;
+  });
   mkdirSync(TOGETHER, { recursive: true });
   const file = join(TOGETHER, `${group}.test.mjs`);
-  writeFileSync(
-    file,
-    `import { after, describe } from "node:test";
-import { endFile } from ${module("support/file-end.ts")};
-
-let last = Promise.resolve();
-
-function suite(name, url) {
-  describe(name, () => {
-    after(endFile);
-    const loaded = last.then(() => import(url));
-    last = loaded.catch(() => undefined);
-    return loaded;
-  });
-}
-
-${suites.join("")}`,
-  );
+  writeFileSync(file, `import { describe } from "node:test";\n\n${suites.join("")}`);
   return file;
 }
 

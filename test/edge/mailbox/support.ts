@@ -29,7 +29,6 @@ import {
   type ConnectionOptions,
   relayURL,
 } from "../../../src/sstp/index.ts";
-import { atFileEnd } from "../../support/file-end.ts";
 import { type InspectedEdge, startInspectedEdge } from "../../support/inspected-edge.ts";
 import { objectOf } from "../../support/objects.ts";
 import { PATIENCE } from "../../support/sockets.ts";
@@ -72,7 +71,7 @@ export function afterAll(): Context {
 
 const connected: Device[] = [];
 // A failed test leaves its devices behind, which would look for their edge as long as the process lives.
-atFileEnd(() => Promise.all(connected.splice(0).map((device) => device.close())));
+after(() => Promise.all(connected.map((device) => device.close())));
 
 /** A device connected to the edge itself, closed at the end of all tests unless closed before. */
 export async function connect(

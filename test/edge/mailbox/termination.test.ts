@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import { type Device, DeviceError, type DeviceOptions } from "../../../src/device/index.ts";
-import { UNSTORED_MESSAGES } from "../../../src/edge/endpoint/limits.ts";
 import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
 import {
   CloseReasonId,
@@ -13,7 +12,6 @@ import {
 } from "../../../src/sstp/index.ts";
 import { QUOTA } from "../../../src/store-and-forward/sender-share.ts";
 import type { InspectedEdge } from "../../support/inspected-edge.ts";
-import { FULL } from "../../support/long-form.ts";
 import { temporaryFolder } from "../../support/temporary-folder.ts";
 import { afterAll, bodyOf, connect, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 
@@ -320,8 +318,7 @@ describe("the edge as relay", () => {
         onReconnect: (error) => lost.push(error.message),
       });
       t.after(() => sender.close());
-      // Twice what may wait in a Tunnel already throttles it.
-      const count = FULL ? 40_000 : 2 * UNSTORED_MESSAGES;
+      const count = 40_000;
       await Promise.all(Array.from({ length: count }, (_, i) => sender.send(`nina/${transport}`, `${i}`)));
       assert.deepEqual(lost, [], transport);
       assert.equal((await (await mailboxOf(edge, `grooveDevice://nina/${transport}`)).status()).messages, count);
