@@ -165,9 +165,9 @@ const SHARED: Readonly<Record<string, readonly string[]>> = {
 
 /**
  * Files at once in each lane. Those that wait need little of the cores, and go on beside those that work; these too wait
- * now and then, so that fewer would not use two cores.
+ * now and then, so that fewer would not use two cores. With more, what is timed in a test waits for the others.
  */
-const CONCURRENCY = { waiting: 6, working: 5 };
+const CONCURRENCY = { waiting: 4, working: 3 };
 
 /**
  * A file that takes longer, in milliseconds, hangs. On a slow machine beside others, some take ten minutes. In their long

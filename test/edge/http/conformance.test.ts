@@ -37,11 +37,18 @@ interface Outcome {
   readonly failed: ReadonlyMap<string, string>;
 }
 
-/** Runs the suite against the streams under a URL. */
-async function runSuite(url: string, token = ""): Promise<Outcome> {
+/**
+ * How often the suite is run: what fails is run again alone. It has streams that live for one or two seconds, and a busy
+ * machine may stand still for as long. What is wrong fails each time.
+ */
+const RUNS = 4;
+
+/** Runs the suite, or the tests with these names, against the streams under a URL. */
+async function runSuite(url: string, token = "", names: readonly string[] = []): Promise<Outcome> {
   const folder = await mkdtemp(join(tmpdir(), "grooveway-conformance-"));
   const file = join(folder, "report.json");
   const options = ["run", "--root", FOLDER, "--reporter=json", `--outputFile=${file}`, "--testTimeout=60000"];
+  if (names.length > 0) options.push("--testNamePattern", `^(?:${names.map(escaped).join("|")})$`);
   const child = spawn(process.execPath, [VITEST, ...options], {
     env: { ...process.env, STREAMS_URL: url, STREAMS_TOKEN: token, NODE_OPTIONS: "" },
     stdio: ["ignore", "ignore", "pipe"],
@@ -66,6 +73,10 @@ async function runSuite(url: string, token = ""): Promise<Outcome> {
   }
 }
 
+function escaped(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+}
+
 let edge: LocalEdge;
 let token: string;
 let reference: DurableStreamTestServer;
@@ -85,10 +96,17 @@ describe("the conformance suite", () => {
   it("passes, but for what the reference server fails too", async () => {
     const ours = await runSuite(`${edge.url}/mailboxes`, token);
     assert.ok(ours.passed.length > 300, `${ours.passed.length} tests passed`);
-    const unexpected = [...ours.failed].filter(([name]) => !Object.hasOwn(EXCEPTIONS, name));
+    let { failed } = ours;
+    for (let run = 1; run < RUNS && failed.size > 0; run += 1) {
+      const names = [...failed.keys()];
+      const again = await runSuite(`${edge.url}/mailboxes`, token, names);
+      assert.ok(again.passed.length + again.failed.size >= names.length, "each of them has run again");
+      failed = again.failed;
+    }
+    const unexpected = [...failed].filter(([name]) => !Object.hasOwn(EXCEPTIONS, name));
     assert.deepEqual(unexpected, []);
-    if (ours.failed.size === 0) return;
+    if (failed.size === 0) return;
     const theirs = await runSuite(reference.url);
-    for (const name of ours.failed.keys()) assert.ok(theirs.failed.has(name), `the reference server passes ${name}`);
+    for (const name of failed.keys()) assert.ok(theirs.failed.has(name), `the reference server passes ${name}`);
   });
 });
