@@ -72,7 +72,8 @@ module.registerHooks?.({
   },
   load(url, context, next) {
     // Its format is known, without a look at the package that it is in.
-    if (isOfCommand(url)) return { format: "module", shortCircuit: true, source: readFileSync(fileURLToPath(url), "utf8") };
+    if (isOfCommand(url))
+      return { format: "module", shortCircuit: true, source: readFileSync(fileURLToPath(url), "utf8") };
     if (!url.startsWith("file:") || !url.endsWith(".ts")) return next(url, context);
     return {
       format: "module",
