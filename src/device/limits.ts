@@ -169,7 +169,7 @@ export const WEBSOCKET_MARK = 64;
 /** The longest WebSocket message that is received, since the platform sends no longer one. An edge's have 256 KiB. */
 export const WEBSOCKET_LONGEST = 32 * 1024 * 1024;
 
-/** Masks of WebSocket messages that are made at a time: for one at a time each takes 6 µs, and so 0.1 µs. */
+/** Masks of WebSocket messages that are made at a time: made one by one, each takes 6 µs; made together, 0.1 µs. */
 export const WEBSOCKET_MASKS = 1024;
 
 /** How often a browser's WebSocket is asked whether its output has left: a fast line drains 256 KiB in 5 ms. */

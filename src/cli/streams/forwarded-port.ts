@@ -22,7 +22,7 @@ import type { StreamLog } from "./stream-log.ts";
 const DIAL_TIMEOUT = 50_000;
 
 /** How long it waits while this device is not connected, in milliseconds: programs get a reset within 5 s. */
-const OFFLINE_TIMEOUT = 4_000;
+export const OFFLINE_TIMEOUT = 4_000;
 
 /** How often it is looked whether this device is connected, in milliseconds. */
 const LOOK = 250;

@@ -108,7 +108,10 @@ export class ConsumerPath {
       socket.close(BELL_CLOSE.done, "over");
     };
     socket.addEventListener("message", ({ data }) => {
-      batches.hear(data as string | ArrayBuffer).catch(over);
+      batches.hear(data as string | ArrayBuffer).catch((error: unknown) => {
+        logError(error);
+        over();
+      });
     });
     socket.addEventListener("close", over);
     socket.addEventListener("error", over);

@@ -219,7 +219,7 @@ export class BatchSocket<Out, In = never> implements BatchSender<Out> {
   /** Asks for a sign of life if something was sent since the last question, and gives up if that has no answer. */
   #look(): void {
     this.#timer = undefined;
-    // An object that was starved meanwhile has not heard the answer yet.
+    // An object that was starved meanwhile may not have heard the answer yet.
     const isLate = this.#askedAt !== undefined && Date.now() - this.#askedAt > 2 * SIGN_TIMEOUT;
     if (this.#askedAt !== undefined && !isLate) {
       this.#giveUp();

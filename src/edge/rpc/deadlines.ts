@@ -15,7 +15,7 @@ export const VOLATILE_TIMEOUT = 4500;
 
 /**
  * How long after a batch the object at the other end of a WebSocket is asked for a sign of life, and how long it has to
- * answer: several round trips between continents. What was lost is so sent again, by the second question of its channel at
- * the latest, within 4 s.
+ * answer: several round trips between continents. What was lost is sent again within 4 s, when its channel asks for the
+ * second time at the latest.
  */
 export const SIGN_TIMEOUT = 1000;

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { logError } from "../log.ts";
 import { type BatchSender, BatchSocket, type TakeBatch } from "../rpc/batch-socket.ts";
 import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import type { DevicePath } from "../rpc/egress-rpc.ts";
@@ -55,9 +56,14 @@ export class BatchSockets {
     return kind;
   }
 
-  /** Handles a message on one of them. */
+  /** Handles a message on one of them. If that fails, it is closed: the other end calls instead. */
   async hear(socket: WebSocket, message: string | ArrayBuffer): Promise<void> {
-    await this.#of(socket).hear(message);
+    try {
+      await this.#of(socket).hear(message);
+    } catch (error) {
+      logError(error);
+      this.closed(socket);
+    }
   }
 
   /** The other end has closed one. Without an answer it stays in the memory of that object, which cannot hibernate. */

@@ -4,6 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { before, describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Device, type DeviceStream, MemoryKeyring, publicKeyOf } from "../../../src/device/index.ts";
+import { BatchSockets } from "../../../src/edge/tunnel/batch-sockets.ts";
 import type { InspectedEdge } from "../../support/inspected-edge.ts";
 import { objectOf } from "../../support/objects.ts";
 import { drivenWorker } from "../../support/worker.ts";
@@ -93,4 +94,18 @@ describe("the WebSocket between two Tunnels", () => {
     assert.ok(near.isConnected && far.isConnected, "a device has lost its connection");
     await isEchoed(stream);
   });
+});
+
+it("a WebSocket whose message cannot be handled is closed, and the Tunnel goes on", async () => {
+  const context = { acceptWebSocket: () => undefined, getWebSockets: () => [], getTags: () => [] };
+  const sockets = new BatchSockets(context, async () => "taken");
+  const closed: string[] = [];
+  const broken = {
+    send: () => {
+      throw new TypeError("it is closed");
+    },
+    close: (_: number, reason: string) => void closed.push(reason),
+  };
+  await sockets.hear(broken as unknown as WebSocket, "ask null");
+  assert.deepEqual(closed, ["over"]);
 });
