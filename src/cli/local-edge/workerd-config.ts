@@ -81,13 +81,13 @@ function list(items: readonly string[]): string {
   return `[${items.join(", ")}]`;
 }
 
+const NOT_PLAIN = /[^\x20-\x7e]+|["\\]/g;
+
 /** A text of Cap'n Proto: bytes beyond printable ASCII are written as numbers, which no text can leave. */
 function text(value: string): string {
-  const bytes = [...new TextEncoder().encode(value)];
-  return `"${bytes.map(character).join("")}"`;
+  return `"${value.replace(NOT_PLAIN, numbers)}"`;
 }
 
-function character(byte: number): string {
-  const isPlain = byte >= 0x20 && byte < 0x7f && byte !== 0x22 && byte !== 0x5c;
-  return isPlain ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, "0")}`;
+function numbers(value: string): string {
+  return [...new TextEncoder().encode(value)].map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`).join("");
 }
