@@ -5,8 +5,8 @@
  * @module
  */
 import { WRITE_FAILURE } from "../lib/write-failure.ts";
+import { isCommand } from "./is-command.ts";
 import { logReason } from "./log.ts";
-import { isEqual } from "./timing-safe-equal.ts";
 
 /** Undefined until the first report. On a machine of its own, the Worker and its objects share one isolate. */
 let full: boolean | undefined;
@@ -58,12 +58,6 @@ export async function learnStorageFull(error: unknown): Promise<boolean> {
 /** Whether an error says that an object cannot write its own file, though others may: a file is damaged, or not the edge's. */
 export function isWriteFailure(error: unknown): boolean {
   return full !== undefined && error instanceof Error && WRITE_FAILURE.test(error.message);
-}
-
-/** Whether a request comes from the command that runs this edge. */
-export async function isCommand(request: Request, secret: string | undefined): Promise<boolean> {
-  const said = request.headers.get("Authorization") ?? "";
-  return Boolean(secret) && request.method === "PUT" && isEqual(said, `Bearer ${secret}`);
 }
 
 /** Handles a report of the command, `full`, `failing` or `free`. Returns undefined if the request does not have the secret. */

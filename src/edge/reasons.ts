@@ -123,6 +123,11 @@ export const REASONS = {
     cause: "Too many requests from this source named virtual connections that do not exist.",
     cure: "Open a new virtual connection after the number of seconds in Retry-After.",
   },
+  TooManyOpenFiles: {
+    status: 500,
+    cause: "The edge has nearly as many files open as its system allows: new connections are refused.",
+    cure: "Connect again after the number of seconds in Retry-After. The operator raises the limit of open files.",
+  },
   TooManyLookups: {
     status: 429,
     cause: "Too many requests from this source named streams, mailboxes, tickets or inboxes that do not exist.",

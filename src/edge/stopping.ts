@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { isEqual } from "./timing-safe-equal.ts";
+import { isCommand } from "./is-command.ts";
 
 /**
  * Milliseconds within which readers are answered, each at a moment of its own: their clients come back at such moments
@@ -44,8 +44,7 @@ export function whenStopping(call: () => void): () => void {
  * @returns undefined if it is not from the command
  */
 export async function hearOfStop(request: Request, secret: string | undefined): Promise<Response | undefined> {
-  const said = request.headers.get("Authorization") ?? "";
-  if (!secret || !(await isEqual(said, `Bearer ${secret}`))) return undefined;
+  if (!(await isCommand(request, secret))) return undefined;
   stops = true;
   const until = Date.now() + PATIENCE;
   const are = waiting.size > 0;

@@ -32,6 +32,7 @@ import { answerTicket } from "./http/tickets.ts";
 import { virtualConnections } from "./http/virtual-connections.ts";
 import { inspectSettings, logReason } from "./log.ts";
 import { SEND_TIMEOUT } from "./metrics/limits.ts";
+import { hearOfFiles } from "./open-files.ts";
 import { isOwnName } from "./origin/relay-access.ts";
 import { parseDev } from "./policy/dev-setting.ts";
 import { pathUnder, prefixOf, seemingPrefix, withWholeAddress } from "./policy/prefix-setting.ts";
@@ -85,6 +86,8 @@ app.get("/health", (c) => {
 app.put("/local/rest", (c) => answerRest(c.req.raw, c.env));
 
 app.put("/local/disk", async (c) => (await hearOfDisk(c.req.raw, c.env.LOCAL_SECRET)) ?? problem("NotFound"));
+
+app.put("/local/files", async (c) => (await hearOfFiles(c.req.raw, c.env.LOCAL_SECRET)) ?? problem("NotFound"));
 
 app.put("/local/stop", async (c) => {
   const heard = await hearOfStop(c.req.raw, c.env.LOCAL_SECRET);

@@ -75,6 +75,7 @@ export const REASON_ADVICE = {
   UpgradeNeeded: "another transport",
   TooManyHalfOpen: "retry",
   TooManyMisses: "retry",
+  TooManyOpenFiles: "retry",
   TooManyLookups: "retry",
   ConnectTimeout: "retry",
   HoldIgnored: "retry",

@@ -9,15 +9,10 @@ import { WRITE_FAILURE } from "../../lib/write-failure.ts";
 import { size } from "../output.ts";
 import type { EdgeRun } from "./edge-run.ts";
 import type { WorkerRuntime } from "./worker-runtime.ts";
+import { WorkerTeller } from "./worker-teller.ts";
 
 /** Name of the ballast file in the state folder. */
 const BALLAST = "ballast";
-
-/** Retry interval in milliseconds when the worker does not answer: it may be restarting. */
-const AGAIN = 1000;
-
-/** Milliseconds to wait for its answer: it only notes what it is told, and other work is short. */
-const PATIENCE = 5000;
 
 /** How the runtime logs a write that has failed outside the worker's code. */
 const RUNTIME_FULL = /^(?:e = )?workerd\/util\/sqlite\S* failed: .*SQLITE_FULL/s;
@@ -31,14 +26,8 @@ interface Options {
 }
 
 export class DiskTeller {
-  readonly #runtime: WorkerRuntime;
-  readonly #secret: string;
-  readonly #path: string;
   readonly #watch: DiskWatch;
-  #telling: Promise<void> | undefined;
-  #untold = true;
-  #closed = false;
-  #again: NodeJS.Timeout | undefined;
+  readonly #teller: WorkerTeller;
 
   constructor(
     runtime: WorkerRuntime,
@@ -46,9 +35,12 @@ export class DiskTeller {
     { state, prefix = "", minFree, onNotice }: Options,
     run: EdgeRun,
   ) {
-    this.#runtime = runtime;
-    this.#secret = secret;
-    this.#path = `${prefix}/local/disk`;
+    this.#teller = new WorkerTeller({
+      runtime,
+      secret,
+      path: `${prefix}/local/disk`,
+      state: () => (this.#watch.isFailing ? "failing" : this.#watch.full ? "full" : "free"),
+    });
     this.#watch = new DiskWatch({
       // Without a state folder, workerd stores everything in its temporary folder.
       folder: state ?? run.folder,
@@ -91,28 +83,10 @@ export class DiskTeller {
 
   /** Sends the state of the disk to the worker. Resolves when it has been told, or could not be. */
   tell(): Promise<void> {
-    this.#untold = true;
-    this.#telling ??= this.#tell().finally(() => {
-      this.#telling = undefined;
-    });
-    return this.#telling;
+    return this.#teller.tell();
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
-    clearTimeout(this.#again);
-    await Promise.all([this.#telling, this.#watch.close()]);
-  }
-
-  async #tell(): Promise<void> {
-    while (this.#untold && !this.#closed) {
-      this.#untold = false;
-      const body = this.#watch.isFailing ? "failing" : this.#watch.full ? "full" : "free";
-      const told = await this.#runtime.tell({ path: this.#path, secret: this.#secret, body, patience: PATIENCE });
-      if (told || this.#closed) continue;
-      clearTimeout(this.#again);
-      this.#again = setTimeout(() => void this.tell(), AGAIN);
-      this.#again.unref();
-    }
+    await Promise.all([this.#teller.close(), this.#watch.close()]);
   }
 }

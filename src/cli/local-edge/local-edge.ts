@@ -18,6 +18,7 @@ import { edgeNames } from "./edge-names.ts";
 import { beginRun } from "./edge-run.ts";
 import { sweepEmptyDatabases } from "./empty-databases.ts";
 import { freePort, urlOf } from "./listening-address.ts";
+import { OpenFilesTeller } from "./open-files.ts";
 import { superviseWorkerd } from "./supervise-workerd.ts";
 import type { KeyPair, StartRuntime, WorkerDefinition, WorkerRuntime } from "./worker-runtime.ts";
 import { wranglerConfig } from "./wrangler-config.ts";
@@ -137,7 +138,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
   let resolver: LocalResolver | undefined;
   // Other processes on this machine must not report the disk state to the worker.
   const secret = randomBytes(16).toString("hex");
-  let heed: DiskTeller | undefined;
+  let heed: { readonly disk: DiskTeller; readonly files: OpenFilesTeller } | undefined;
   const host = options.host ?? "127.0.0.1";
   const prefix = checked(readPrefix(options.prefix ?? ""));
   try {
@@ -146,7 +147,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
     const start = options.start ?? superviseWorkerd;
     const log = (level: string, line: string) => {
       if (line.includes(EARLY_END)) return;
-      heed?.hear(line);
+      heed?.disk.hear(line);
       options.log?.(level, line);
     };
     const worker = definition(code, secret, { resolver: resolver?.url ?? "", ...options });
@@ -161,7 +162,10 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
           state: options.state,
           log,
           notice: (line) => options.onNotice?.(line),
-          restarted: () => void heed?.tell(),
+          restarted: () => {
+            void heed?.disk.tell();
+            heed?.files.restarted();
+          },
         });
       } catch (cause) {
         // Another program may have taken the free port first.
@@ -176,12 +180,13 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
       // Before the command announces the edge: with a full disk, even the first message is refused.
       const disk = new DiskTeller(runtime, secret, { ...options, prefix }, run);
       await disk.tell();
-      heed = disk;
+      const files = new OpenFilesTeller({ runtime, secret, prefix, onNotice: options.onNotice });
+      heed = { disk, files };
       const order = async (name: string, patience: number) => {
         await runtime.tell({ path: `${prefix}/local/${name}`, secret, patience });
       };
       const close = async () => {
-        await disk.close();
+        await Promise.all([disk.close(), files.close()]);
         // Those that wait for something get an answer.
         await order("stop", STOP_TIMEOUT);
         await runtime.dispose();

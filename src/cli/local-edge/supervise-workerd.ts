@@ -17,6 +17,7 @@ import { type Ended, WorkerdProcess } from "./workerd-process.ts";
 
 /** A running process, as {@link WorkerdProcess} has it. */
 export interface Supervised extends Asked {
+  readonly pid?: number | undefined;
   readonly since: number;
   readonly ended: Promise<Ended>;
   tell(order: Order): Promise<boolean>;
@@ -101,6 +102,10 @@ class Supervisor implements WorkerRuntime {
       // One that hangs at each start has never run.
       await this.#restart({ how: `did not answer for ${seconds} s and was killed`, words: "" }, heard - started.since);
     });
+  }
+
+  get pid(): number | undefined {
+    return this.#process?.pid;
   }
 
   async tell(order: Order): Promise<boolean> {

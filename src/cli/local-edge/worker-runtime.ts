@@ -64,6 +64,8 @@ export interface Order {
 export interface WorkerRuntime {
   /** Resolves with the error when the runtime does not run any more, and is not started again. */
   readonly failed: Promise<CommandError>;
+  /** The process that runs the worker now; undefined while there is none, or where it is not known. */
+  readonly pid?: number | undefined;
   /** Whether the worker has accepted the order; false if it does not answer. */
   tell(order: Order): Promise<boolean>;
   /** Starts the worker again, with another certificate. What it serves meanwhile is cut off. */

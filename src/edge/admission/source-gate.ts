@@ -1,6 +1,7 @@
 /**
- * Gate: paces the Worker's first contacts with Tunnels, per source; who has shown a token is a source of its own. Any call to a Durable Object creates it, even a
- * call that it refuses, so GUIDs that this Worker does not know are rate-limited.
+ * Gate: paces the Worker's first contacts with Tunnels, per source; who has shown a token is a source of its own. Any call
+ * to a Durable Object creates it, even a call that it refuses, so GUIDs that this Worker does not know are rate-limited, and
+ * refused while the process of the edge may hardly open another file.
  *
  * - A source that names many GUIDs waits in its own queue; other sources do not wait for it.
  * - Misses are limited, so that a GUID cannot be found by guessing.
@@ -15,12 +16,14 @@
 
 import type { Principal } from "../../auth/principal.ts";
 import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "../../lib/token-bucket.ts";
+import { areFilesShort } from "../open-files.ts";
 import type { Reason } from "../reasons.ts";
 import {
   CONTACTS,
   CONTACTS_PATIENCE,
   CONTACTS_RATE,
   CROWDED_TIME,
+  FILES_RETRY,
   GATE_SOURCES,
   KNOWN_GUIDS,
   MISSES,
@@ -45,7 +48,7 @@ interface Source {
 
 /** A refusal of the gate, and in how many seconds another try may succeed. */
 export interface Turned {
-  readonly reason: Extract<Reason, "TooManyHalfOpen" | "TooManyMisses" | "TooManyLookups">;
+  readonly reason: Extract<Reason, "TooManyHalfOpen" | "TooManyMisses" | "TooManyOpenFiles" | "TooManyLookups">;
   readonly retryAfter: number;
 }
 
@@ -146,6 +149,7 @@ export class Gate {
    * turn.
    */
   #queue(of: Source, guid: string, now: number, isToken: boolean): number | Turned {
+    if (areFilesShort()) return { reason: "TooManyOpenFiles", retryAfter: FILES_RETRY };
     const turned = this.#turned(of);
     if (turned !== undefined) return turned;
     const paces = isToken ? [of.contacts, this.#tokens] : [of.contacts];

@@ -4,7 +4,7 @@
  *
  *   settings   a setting is insecure or malformed
  *   keys       tokens cannot be verified: there are no keys, or they cannot be fetched
- *   storage    the disk is full or takes no writes, or the objects do not answer
+ *   storage    the disk is full or takes no writes, the process may hardly open another file, or the objects do not answer
  *   resolver   names of relays cannot be resolved
  *   links      a relay of LINKS is not connected
  *
@@ -18,6 +18,7 @@ import { isRevoked } from "../../auth/revocation-list.ts";
 import { sleep, within } from "../../lib/runtime/timeout.ts";
 import { storageProblem } from "../disk-full.ts";
 import type { Env } from "../env.ts";
+import { areFilesShort } from "../open-files.ts";
 import { allowedLink, policyOf } from "../origin/relay-access.ts";
 import { isResolving } from "../origin/resolve-name.ts";
 import { forbidden } from "../policy/check-settings.ts";
@@ -101,7 +102,7 @@ async function keys(env: Env, now: number): Promise<Unready[]> {
 }
 
 async function storage(env: Env): Promise<Unready[]> {
-  const code = storageProblem();
+  const code = storageProblem() ?? (areFilesShort() ? "TooManyOpenFiles" : undefined);
   if (code !== undefined) return [unready("storage", code)];
   const has = await answered(env.DIRECTORY.getByName(DIRECTORY).has(""));
   return has === undefined ? [unready("storage", "InternalError", "The objects of the edge do not answer.")] : [];

@@ -7,8 +7,8 @@
  */
 import { within } from "../../lib/runtime/timeout.ts";
 import { sendMetrics } from "../collector/send-metrics.ts";
-import { isCommand } from "../disk-full.ts";
 import type { Env } from "../env.ts";
+import { isCommand } from "../is-command.ts";
 import { SHARDS } from "../metrics/limits.ts";
 import { problem } from "../problem.ts";
 import { collectorName } from "../rpc/collector-rpc.ts";

@@ -6,6 +6,7 @@ import {
   CONTACTS_PATIENCE,
   CONTACTS_RATE,
   CROWDED_TIME,
+  FILES_RETRY,
   MISSES,
   MISSES_RATE,
   TOKEN_CONTACTS,
@@ -15,6 +16,7 @@ import {
 } from "../../../src/edge/admission/limits.ts";
 import { Gate, type Turned } from "../../../src/edge/admission/source-gate.ts";
 import type { Reason } from "../../../src/edge/reasons.ts";
+import { reportFiles } from "../report-machine.ts";
 
 type Answer = "lives" | Reason | Turned;
 
@@ -50,6 +52,17 @@ describe("the source gate", () => {
     const { ask, slept, calls } = started();
     for (let n = 0; n < 10_000; n += 1) assert.equal(await ask("a", "guid"), "lives");
     assert.deepEqual([slept.length, calls()], [0, 10_000]);
+  });
+
+  it("refuses new connections while the process may hardly open another file, and not those that it knows", async () => {
+    const { ask, calls } = started();
+    assert.equal(await ask("a", "known"), "lives");
+    await reportFiles("short");
+    assert.deepEqual(await ask("a", "new"), { reason: "TooManyOpenFiles", retryAfter: FILES_RETRY });
+    assert.equal(await ask("a", "known"), "lives");
+    await reportFiles("enough");
+    assert.equal(await ask("a", "new"), "lives");
+    assert.equal(calls(), 3);
   });
 
   it("paces new connections of a source, refuses those whose turn is too far off, and admits other sources", async () => {

@@ -4,7 +4,7 @@ import { beforeEach, describe, it } from "node:test";
 import type { PostOrder } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import type { MessageBatch } from "../../../src/edge/rpc/message-batch.ts";
 import { ORDER, packHeader, type ReadAnswer, STATE, unpackHeader } from "../../../src/edge/rpc/plain-stream-rpc.ts";
-import { reportDisk } from "../report-disk.ts";
+import { reportDisk } from "../report-machine.ts";
 import { type Driven, drive, messageOf } from "./object.ts";
 
 const SOURCE = "grooveDevice://alice/pc";

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
 import fc from "fast-check";
 import type { AppendOrder, CreateOrder, Stored } from "../../../src/edge/rpc/plain-stream-rpc.ts";
-import { reportDisk } from "../report-disk.ts";
+import { reportDisk } from "../report-machine.ts";
 import { type DrivenStream, driveStream } from "./object.ts";
 
 const TEXT = "text/plain";

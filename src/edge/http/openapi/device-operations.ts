@@ -59,6 +59,7 @@ const OF_CONNECTION: readonly Reason[] = [
   "MethodNotImplemented",
   "TooManyHalfOpen",
   "TooManyMisses",
+  "TooManyOpenFiles",
   "TooManyMailboxes",
   "OutputNotTaken",
   "WebSocketNotPassed",

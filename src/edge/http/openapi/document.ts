@@ -59,6 +59,7 @@ const WITHOUT = new Set([
   "GET /status/*",
   "POST /status/*",
   "PUT /local/disk",
+  "PUT /local/files",
   "PUT /local/stop",
   "PUT /local/rest",
   "ALL /*",
