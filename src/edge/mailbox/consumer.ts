@@ -96,12 +96,17 @@ export class Consumption {
     return this.#flying.count > 0;
   }
 
+  /** Whether the consumer acknowledges quickly, and nothing is set aside. */
+  isQuick(now: number): boolean {
+    return this.#aside.count === 0 && this.#flying.isQuick(now);
+  }
+
   /**
    * Whether a quick consumer is so far behind the senders that what waits for it no longer fits in memory. Nothing is
    * known of how much is set aside, so it is false while anything is.
    */
   isBehind(now: number): boolean {
-    if (this.#aside.count > 0 || !this.#flying.isQuick(now)) return false;
+    if (!this.isQuick(now)) return false;
     return this.#store.octets - this.#flying.octets > AHEAD_OCTETS;
   }
 

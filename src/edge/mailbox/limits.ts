@@ -226,6 +226,21 @@ export const AHEAD_PATIENCE = QUICK / 2;
 export const UNSENT_OCTETS = AHEAD_OCTETS + FLIGHT.octets + SEND_WINDOW;
 export const UNSENT_IN_ISOLATE = 16 * 1024 * 1024;
 
+/** Bytes of long messages that a mailbox has not written: what one device has in flight, with the headers of its messages. */
+export const HELD_OCTETS = FLIGHT.octets + 64 * 1024;
+
+/**
+ * How long a message may stay unwritten. Its sender has no answer meanwhile, so with what a device has in flight this
+ * allows 40 MB/s, and a recipient that takes longer is one whose messages are written at once.
+ */
+export const HOLD_TIME = 100;
+
+/** How long every message is written at once after one was held for too long: a tenth of the time at most is lost. */
+export const HOLD_PAUSE = 1000;
+
+/** Numbers that are reserved before a held message is sent: a write for so many messages. */
+export const RESERVED_NUMBERS = 4096;
+
 /** Maximum cached segments. A lookup scans them. */
 export const CACHED_SEGMENTS = 64;
 
