@@ -96,9 +96,12 @@ export class Consumption {
     return this.#flying.count > 0;
   }
 
-  /** Whether the consumer acknowledges quickly, and nothing is set aside. */
-  isQuick(now: number): boolean {
-    return this.#aside.count === 0 && this.#flying.isQuick(now);
+  /**
+   * Whether messages may wait for their acknowledgement without slowing their sender down: the consumer is quick, near, and
+   * takes all that it is sent.
+   */
+  isClose(now: number): boolean {
+    return this.#aside.count === 0 && this.#flying.isNear && this.#flying.isQuick(now);
   }
 
   /**
@@ -106,7 +109,7 @@ export class Consumption {
    * known of how much is set aside, so it is false while anything is.
    */
   isBehind(now: number): boolean {
-    if (!this.isQuick(now)) return false;
+    if (this.#aside.count > 0 || !this.#flying.isQuick(now)) return false;
     return this.#store.octets - this.#flying.octets > AHEAD_OCTETS;
   }
 

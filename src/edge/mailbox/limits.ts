@@ -230,13 +230,16 @@ export const UNSENT_IN_ISOLATE = 16 * 1024 * 1024;
 export const HELD_OCTETS = FLIGHT.octets + 64 * 1024;
 
 /**
- * How long a message may stay unwritten. Its sender has no answer meanwhile, so with what a device has in flight this
- * allows 40 MB/s, and a recipient that takes longer is one whose messages are written at once.
+ * A consumer is near if an acknowledgement of it has ever come within this time. What one device has in flight then allows
+ * 80 MB/s while messages are held until they are acknowledged; from far away it would allow less than writing them does.
  */
-export const HOLD_TIME = 100;
+export const NEAR = 50;
+
+/** How long a message may stay unwritten, and its sender without an answer: as long as for a consumer that is behind. */
+export const HOLD_TIME = AHEAD_PATIENCE;
 
 /** How long every message is written at once after one was held for too long: a tenth of the time at most is lost. */
-export const HOLD_PAUSE = 1000;
+export const HOLD_PAUSE = 10 * HOLD_TIME;
 
 /** Numbers that are reserved before a held message is sent: a write for so many messages. */
 export const RESERVED_NUMBERS = 4096;

@@ -260,7 +260,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   #mayHold({ envelopes }: MessageBatch): boolean {
     const now = Date.now();
     if (this.#consumer === undefined || this.#isRelay || now < this.#holdAgainAt) return false;
-    return this.#consumption.isQuick(now) && !envelopes.some(({ source }) => isRelay(source));
+    return this.#consumption.isClose(now) && !envelopes.some(({ source }) => isRelay(source));
   }
 
   /** What an append has had held, if anything. Starts to watch for how long. */
@@ -731,9 +731,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       this.#keep("held", this.#patience.held);
     }
     for (const [drop, count] of Object.entries(dropped)) this.#count(drop as Drop, count);
-    // The sender of what is held waits for that.
-    if (this.#store.held === undefined) this.#cutSoon();
-    else this.#cut();
+    this.#cutSoon();
     if (report.later !== undefined) await this.#setAlarm();
     this.#push();
     const gone = report.again === undefined ? [] : this.#store.gone(report.again);

@@ -1,7 +1,7 @@
 /** Long messages for a quick consumer, which are held instead of written. */
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
-import { CUT_PAUSE, HOLD_PAUSE, HOLD_TIME, QUICK } from "../../../src/edge/mailbox/limits.ts";
+import { CUT_PAUSE, HOLD_PAUSE, HOLD_TIME, NEAR, QUICK } from "../../../src/edge/mailbox/limits.ts";
 import type { Held } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import { drive, messageOf } from "./object.ts";
 
@@ -51,10 +51,10 @@ describe("a long message for a quick consumer", () => {
     await driven.letPass(1);
     assert.deepEqual([driven.tunnel("reader").delivered, bodies(), seen], [3, 0, [{}, {}]]);
     await mailbox.acknowledge(generation, { done: [[next, next]] });
-    await driven.letPass(1);
+    await driven.letPass(CUT_PAUSE);
     assert.deepEqual(seen, [{ upTo: next }, {}]);
     await mailbox.acknowledge(generation, { done: [[next + 1, next + 1]] });
-    await driven.letPass(1);
+    await driven.letPass(CUT_PAUSE);
     assert.deepEqual([bodies(), seen], [0, [{ upTo: next }, { upTo: next + 1 }]]);
   });
 
@@ -63,6 +63,7 @@ describe("a long message for a quick consumer", () => {
     const message = messageOf("alice", MIB);
     await mailbox.append(message, WRITER, HOLD);
     await mailbox.acknowledge(generation, { done: [[next, next]] });
+    await driven.letPass(CUT_PAUSE);
     driven.wake();
     await driven.mailbox.append(message, WRITER, HOLD);
     assert.equal((await driven.mailbox.status()).messages, 0);
@@ -134,8 +135,11 @@ describe("a long message for a quick consumer", () => {
     }
   });
 
-  it("is written if the consumer is slow", async (t) => {
-    const { mailbox } = await consumed(t, { took: QUICK + 1 });
-    assert.equal((await mailbox.append(messageOf("alice", MIB), WRITER, HOLD)).held, undefined);
+  it("is written if the consumer is slow, or far away", async (t) => {
+    for (const took of [QUICK + 1, NEAR + 1]) {
+      const { mailbox } = await consumed(t, { took });
+      assert.equal((await mailbox.append(messageOf("alice", MIB), WRITER, HOLD)).held, undefined);
+      t.mock.timers.reset();
+    }
   });
 });
