@@ -231,9 +231,9 @@ export const HELD_OCTETS = FLIGHT.octets + 64 * 1024;
 
 /**
  * A consumer is near if an acknowledgement of it has ever come within this time. What one device has in flight then allows
- * 80 MB/s while messages are held until they are acknowledged; from far away it would allow less than writing them does.
+ * 40 MB/s while messages are held until they are acknowledged; from far away it would allow less than writing them does.
  */
-export const NEAR = 50;
+export const NEAR = 100;
 
 /** How long a message may stay unwritten, and its sender without an answer: as long as for a consumer that is behind. */
 export const HOLD_TIME = AHEAD_PATIENCE;
