@@ -9,6 +9,9 @@
  * more ado, so that it holds up neither the reading nor the acknowledgements of the rest. A relay, which streams for many
  * devices, is treated like that from the start.
  *
+ * A mailbox may hold a long message without having written it. Later ones follow at once, but none of them is acknowledged
+ * before it is durable, and if it is lost, the mailbox takes none that follows it and the connection ends.
+ *
  * A message is acknowledged when all its mailboxes have it, or when the sender of a fanout has been told which do not.
  * Results are sent in order of arrival, over all sessions: what was stored before a refusal is acknowledged before it,
  * so the sender knows which message was refused. After a refusal, nothing more is accepted on that session or for that
@@ -41,7 +44,7 @@ import { noticeStorageFull } from "../disk-full.ts";
 import { logError } from "../log.ts";
 import { CALL_TIMEOUT } from "../mailbox/limits.ts";
 import { VOLATILE_TIMEOUT } from "../rpc/deadlines.ts";
-import type { Appended, Refusal } from "../rpc/mailbox-rpc.ts";
+import type { Appended, Held, Refusal } from "../rpc/mailbox-rpc.ts";
 import { lengthOfMail, type MessageBatch, pack } from "../rpc/message-batch.ts";
 import type { EgressClient } from "./egress-client.ts";
 import type { EndpointContext } from "./endpoint-context.ts";
@@ -188,6 +191,13 @@ interface Pending extends Mail {
   readonly copy: Copy;
 }
 
+/** Messages that a mailbox holds: they have no result yet. */
+interface Holding {
+  readonly peer: string;
+  readonly run: string;
+  readonly batches: Queue<{ readonly upTo: number; readonly batch: readonly Pending[] }>;
+}
+
 /**
  * Messages on their way, by what they wait for: those to store; those with flag D, which the mailbox passes on or loses;
  * or those that are streamed, which do not go through the mailbox.
@@ -257,6 +267,8 @@ export class InboundMessages {
   readonly #rooms = new Map<string, Map<string | undefined, number>>();
   /** Mailboxes of which the relay that brings the messages has used up its share. */
   readonly #full = new Set<string>();
+  /** What mailboxes hold, by mailbox. */
+  readonly #held = new Map<string, Holding>();
   /** Bytes in calls under way. Each call has a copy of its own. */
   #calling = 0;
   readonly #progress = new Condition();
@@ -314,7 +326,7 @@ export class InboundMessages {
 
   get quiet(): boolean {
     const idle = this.#lanes.every(({ queues, busy }) => queues.size === 0 && busy.size === 0);
-    return idle && this.#arriving.size === 0 && this.#unpaid.first === undefined;
+    return idle && this.#held.size === 0 && this.#arriving.size === 0 && this.#unpaid.first === undefined;
   }
 
   snapshot(): InboundSnapshot {
@@ -736,6 +748,7 @@ export class InboundMessages {
     }
     this.#unpaid.clear();
     this.#jobs.clear();
+    this.#held.clear();
     this.octets = 0;
     this.streamed = 0;
     this.#streamedEarly = 0;
@@ -747,14 +760,15 @@ export class InboundMessages {
     lane.busy.add(key);
     try {
       for (let batch = next(lane, key); batch.length > 0; batch = next(lane, key)) {
-        const { refusals, suspend, suspended } = await this.#store(lane, key, batch);
+        const { refusals, suspend, suspended, held } = await this.#store(lane, key, batch);
         for (const { at, outcome } of refusals) {
           const pending = batch[at];
           if (pending === undefined) continue;
           this.#lose(pending.job, pending.copy, outcome);
           this.#withdraw(pending.job, pending.copy, outcome);
         }
-        for (const { job } of batch) this.#finishCopy(job);
+        if (held === undefined) for (const { job } of batch) this.#finishCopy(job);
+        else this.#hold(key, batch, held);
         // Before the acknowledgements: a sender that probes whether it may continue must see the suspension first.
         if (suspend !== undefined) this.#suspend(key, batch, suspend, suspended);
         // Reading the platform's clock costs more than completing a message.
@@ -800,7 +814,8 @@ export class InboundMessages {
       const mailbox = this.#host.mailbox(peer);
       if (lane.kind === "stored") {
         const suspendable = batch[0]?.job.session.suspendable === true;
-        const appended = mailbox.append(bundle, suspendable ? this.#host.name : undefined);
+        const terms = { hold: true, after: this.#held.get(key)?.run };
+        const appended = mailbox.append(bundle, suspendable ? this.#host.name : undefined, terms);
         release(bundle.octets);
         return await lane.calls.keep(appended);
       }
@@ -810,6 +825,36 @@ export class InboundMessages {
       return { refusals: passed === undefined ? this.#lost(lane, key, batch) : passed.value };
     } finally {
       this.#calling -= octets;
+    }
+  }
+
+  /** Messages that their mailbox holds are finished when they are durable, in order. */
+  #hold(key: string, batch: readonly Pending[], { run, upTo }: Held): void {
+    const before = this.#held.get(key);
+    const holding = before ?? { peer: batch[0]?.copy.peer ?? key, run, batches: new Queue() };
+    holding.batches.push({ upTo, batch });
+    if (before !== undefined) return;
+    this.#held.set(key, holding);
+    this.#host.waitUntil(this.#finishHeld(key, holding));
+  }
+
+  async #finishHeld(key: string, { peer, run, batches }: Holding): Promise<void> {
+    try {
+      for (let { first } = batches; first !== undefined; first = batches.first) {
+        const durable = this.#host.mailbox(peer).whenDurable({ run, upTo: first.upTo });
+        const upTo = await this.#stored.calls.keep(durable);
+        for (let next = batches.first; next !== undefined && next.upTo <= upTo; next = batches.first) {
+          batches.shift();
+          for (const { job } of next.batch) this.#finishCopy(job);
+        }
+        if (batches.first === undefined) this.#held.delete(key);
+        this.#settle(Date.now());
+        this.#changed();
+        this.#progress.notifyAll();
+      }
+    } catch (error) {
+      this.#held.delete(key);
+      this.#fail(error);
     }
   }
 

@@ -97,6 +97,14 @@ export class Consumption {
   }
 
   /**
+   * Whether messages may wait for their acknowledgement without slowing their sender down: the consumer is quick, near, and
+   * takes all that it is sent.
+   */
+  isClose(now: number): boolean {
+    return this.#aside.count === 0 && this.#flying.isNear && this.#flying.isQuick(now);
+  }
+
+  /**
    * Whether a quick consumer is so far behind the senders that what waits for it no longer fits in memory. Nothing is
    * known of how much is set aside, so it is false while anything is.
    */

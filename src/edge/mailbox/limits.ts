@@ -226,6 +226,24 @@ export const AHEAD_PATIENCE = QUICK / 2;
 export const UNSENT_OCTETS = AHEAD_OCTETS + FLIGHT.octets + SEND_WINDOW;
 export const UNSENT_IN_ISOLATE = 16 * 1024 * 1024;
 
+/** Bytes of long messages that a mailbox has not written: what one device has in flight, with the headers of its messages. */
+export const HELD_OCTETS = FLIGHT.octets + 64 * 1024;
+
+/**
+ * A consumer is near if an acknowledgement of it has ever come within this time. What one device has in flight then allows
+ * 40 MB/s while messages are held until they are acknowledged; from far away it would allow less than writing them does.
+ */
+export const NEAR = 100;
+
+/** How long a message may stay unwritten, and its sender without an answer: as long as for a consumer that is behind. */
+export const HOLD_TIME = AHEAD_PATIENCE;
+
+/** How long every message is written at once after one was held for too long: a tenth of the time at most is lost. */
+export const HOLD_PAUSE = 10 * HOLD_TIME;
+
+/** Numbers that are reserved before a held message is sent: a write for so many messages. */
+export const RESERVED_NUMBERS = 4096;
+
 /** Maximum cached segments. A lookup scans them. */
 export const CACHED_SEGMENTS = 64;
 

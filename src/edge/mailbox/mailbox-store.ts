@@ -17,6 +17,9 @@
  *
  * A store that was never written to has no tables, so looking at it leaves nothing behind.
  *
+ * A long message may be held in memory instead (held-messages.ts), until it is settled or `spill` writes it. It waits like
+ * all others, but it is not durable: its sender must not have an answer.
+ *
  * Every call is one synchronous turn. Its writes are one transaction, and the platform's output gate holds every answer
  * back until they are durable. Memory is a cache of the tables, refilled when the object wakes.
  *
@@ -62,6 +65,7 @@ import {
   unpack,
   withoutBody,
 } from "../rpc/message-batch.ts";
+import { HeldMessages } from "./held-messages.ts";
 import { ID_SCHEMA, IdTable } from "./id-store.ts";
 import { type KeepOptions, KeptLog, Taken } from "./kept-store.ts";
 import {
@@ -74,6 +78,7 @@ import {
   PURGED_IDS_AGE,
   RANGE_TIME,
   REMEMBER_IDS,
+  RESERVED_NUMBERS,
   RETENTION,
   SEGMENT_ENVELOPES,
   SEGMENT_OCTETS,
@@ -81,7 +86,7 @@ import {
   UNWRITTEN_SEGMENTS,
 } from "./limits.ts";
 import { ProducerTable } from "./producer-store.ts";
-import { eachOf, idsOf, NONE, type WrittenIds } from "./seen-ids.ts";
+import { eachOf, type Ids, idsOf, NONE, type WrittenIds } from "./seen-ids.ts";
 import { type Segment, SegmentCache } from "./segment-cache.ts";
 
 /** The part of the platform's SqlStorage in use, so that tests can run the store on any SQLite. */
@@ -153,6 +158,8 @@ export interface Terms {
   readonly over?: boolean;
   /** Whether the sender can be suspended, which grants it the reserve beyond its share. */
   readonly reserve?: boolean;
+  /** Whether a long message may be held: its sender waits until `isHeld` says no. Default false. */
+  readonly hold?: boolean;
   /** Further writes of the same transaction, if some message is stored and none refused. */
   readonly beside?: (() => void) | undefined;
 }
@@ -311,6 +318,12 @@ export class MailboxStore {
   /** What was appended since the ids were written. */
   #unwritten = { segments: 0, octets: 0 };
   readonly #cache = new SegmentCache();
+  /** The last messages of the log, which are not written. */
+  readonly #held = new HeldMessages();
+  /** No number below this one is used again, whatever happens. */
+  #reserved = 1;
+  /** Names what this instance holds: once it is lost, another name is used. */
+  #run: string | undefined;
   /** Rows written since the object woke, as the platform bills them. */
   rowsWritten = 0;
 
@@ -373,6 +386,7 @@ export class MailboxStore {
   #make(): void {
     this.#transaction(() => {
       this.#next = this.#firstNumber();
+      this.#reserved = this.#next;
       this.#position = this.#next - 1;
       const facts = `INSERT INTO facts (name, value) VALUES ('version', '${VERSION}'), ('next', '${this.#next}')`;
       const cursor = this.#sql.exec(`${FACTS} ${facts}`);
@@ -463,6 +477,8 @@ export class MailboxStore {
   /** Refills memory from the tables. */
   #load(): void {
     this.#cache.clear();
+    this.#held.clear();
+    this.#run = undefined;
     this.#ids.forgetMemory();
     this.#kept.load();
     this.producers.forgetMemory();
@@ -473,6 +489,7 @@ export class MailboxStore {
       "SELECT first + count AS next FROM segments ORDER BY first DESC LIMIT 1",
     );
     if (last !== undefined) this.#next = Math.max(this.#next, last.next);
+    this.#reserved = this.#next;
     const [waiting = NOTHING] = this.#all<Amount>(
       "SELECT coalesce(sum(count), 0) AS messages, coalesce(sum(octets), 0) AS octets FROM segments",
     );
@@ -526,6 +543,7 @@ export class MailboxStore {
    */
   append(bundle: MessageBatch, now: number, terms: Terms = {}): Outcome[] {
     const { shutOut = () => false, awaited = true, full = false, over = false, reserve = false, beside } = terms;
+    const { hold = false } = terms;
     const batch = batchOf(bundle);
     if (full && !this.#hasLog) return batch.sizes.map(() => "full");
     if (!this.#hasLog) this.#makeLog();
@@ -535,6 +553,9 @@ export class MailboxStore {
     const ids = idsOf(bundle, batch);
     const { series, numbers } = ids;
     return this.#safely(() => {
+      const holds = hold && !full && !over && beside === undefined && this.#mayHold(batch, ids);
+      // Later messages must not become durable before those.
+      if (!holds && !full) this.spill();
       this.#ids.lookUp(ids);
       const shut = envelopes.map(shutOut);
       const room = this.#roomFor({ messages: sizes.length, octets: octets.length + inline }, reserve);
@@ -558,10 +579,14 @@ export class MailboxStore {
           counted.add(number);
         }
         kept.push(index);
-        if (one !== undefined) this.#ids.add(one, id, now);
+        if (one !== undefined && !holds) this.#ids.add(one, id, now);
         return "stored";
       });
       if (kept.length === 0) return outcomes;
+      if (holds) {
+        this.#hold(batch, ids, now);
+        return outcomes;
+      }
       const along = outcomes.every((outcome) => outcome === "stored" || outcome === "duplicate") ? beside : undefined;
       const before = this.#next;
       const write = () => {
@@ -583,6 +608,69 @@ export class MailboxStore {
       if (awaited) for (const segment of written) this.#cache.offer(segment);
       return outcomes;
     });
+  }
+
+  /**
+   * Whether a batch is one long message that may be held: one that is not held already, of a kind of which nobody sees that
+   * it has no row. An id without a number would have to be looked up again.
+   */
+  #mayHold({ bundle, sizes, shares }: Batch, { series: [one], numbers: [id = NONE] }: Ids): boolean {
+    const [size = 0, another] = sizes;
+    if (size <= LONG_BODY_OCTETS || another !== undefined || one === undefined || id === NONE) return false;
+    const octets = bundle.octets.length + shares.reduce((sum, share) => sum + share, 0);
+    if (size > this.#messageLimit || octets - size > LONG_ENVELOPE || !this.#held.hasRoom(octets)) return false;
+    if (this.#kept.isOn || this.#shares !== undefined || bundle.envelopes.length !== 1) return false;
+    if (!isPlenty({ messages: this.#messages + 1, octets: this.#octets + octets }, this.#quota)) return false;
+    return !this.#held.knows(one, id);
+  }
+
+  #hold(batch: Batch, { series: [one], numbers: [id = NONE] }: Ids, at: number): void {
+    if (one === undefined) throw new TypeError("a message without an id is held");
+    const first = this.#next;
+    // Whoever it is sent to knows it by its number, which must not become that of another message.
+    if (first >= this.#reserved) this.#reserve(first + RESERVED_NUMBERS);
+    const { bundle, starts, sizes, shares } = batch;
+    const octets = octetsIn(batch) + shares.reduce((sum, share) => sum + share, 0);
+    this.#held.add({ segment: { first, at, bundle, starts, sizes, shares, octets }, id: { series: one, number: id } });
+    this.#run ??= crypto.randomUUID();
+    this.#next += 1;
+    this.#messages += 1;
+    this.#octets += octets;
+  }
+
+  #reserve(number: number): void {
+    this.setFact("next", String(number));
+    this.#reserved = number;
+  }
+
+  /** Writes what is held. */
+  spill(): void {
+    if (this.#held.count === 0) return;
+    this.#atomically(() => {
+      const next = this.#next;
+      for (const { segment, id } of this.#held) {
+        const { first, at, bundle, octets } = segment;
+        this.#messages -= 1;
+        this.#octets -= octets;
+        this.#next = first;
+        this.#write(batchOf(bundle), [0], at);
+        this.#ids.add(id.series, id.number, at);
+      }
+      this.#next = next;
+      this.#writeGrownIds();
+    });
+    this.#held.clear();
+  }
+
+  /** What names the messages that are held, as long as none of them is lost. */
+  get run(): string | undefined {
+    return this.#run;
+  }
+
+  /** The first message that is held, and when it came. */
+  get held(): { readonly number: number; readonly at: number } | undefined {
+    const { first } = this.#held;
+    return first === undefined ? undefined : { number: first.first, at: first.at };
   }
 
   /**
@@ -633,6 +721,7 @@ export class MailboxStore {
    * and those that are kept. What the consumer is about to get stays in memory as it is.
    */
   *log(after: number): Generator<{ readonly number: number; readonly time: number; readonly mail: Mail }> {
+    this.spill();
     for (let from = after + 1; from < this.#next; ) {
       const found = this.#readableAt(from);
       if (found === undefined) return;
@@ -666,6 +755,7 @@ export class MailboxStore {
   /** Notes that the mailbox is read over HTTP: from the first time on, messages that are settled are kept. */
   noteRead(now: number): void {
     if (!this.#kept.isToNote(now)) return;
+    this.spill();
     let settled = this.#position;
     for (const first of this.#parts.keys()) settled = Math.max(settled, this.#endOf(first));
     this.#atomically(() => this.#kept.noteRead(now, settled));
@@ -696,9 +786,13 @@ export class MailboxStore {
   }
 
   #removeAll(ranges: Iterable<Range>, how: Settling): void {
+    const all = [...ranges];
+    // An id may be written only with its message, or once that is settled.
+    for (const { segment, id } of this.#held) {
+      if (isIn(segment.first, all)) this.#ids.add(id.series, id.number, segment.at);
+    }
     this.#writeGrownIds();
-    for (const [from, to] of ranges)
-      this.#forget(Math.max(from, this.#position + 1), Math.min(to, this.#next - 1), how);
+    for (const [from, to] of all) this.#forget(Math.max(from, this.#position + 1), Math.min(to, this.#next - 1), how);
     this.#advance();
   }
 
@@ -750,6 +844,7 @@ export class MailboxStore {
     wanted: Wanted,
     from: number,
   ): { readonly found: readonly Range[]; readonly next: number | undefined; readonly read: Amount } {
+    this.spill();
     const rows = this.#all<Pick<SegmentRow, "first" | "count" | "senders">>(
       "SELECT first, count, senders FROM segments WHERE first + count > ? ORDER BY first LIMIT ?",
       from,
@@ -826,6 +921,7 @@ export class MailboxStore {
    */
   expire(now: number): number {
     const before = this.#messages;
+    this.spill();
     // Segments are in order of arrival.
     const [young] = this.#all<Pick<SegmentRow, "first">>(
       "SELECT first FROM segments WHERE at >= ? ORDER BY first LIMIT 1",
@@ -946,7 +1042,7 @@ export class MailboxStore {
 
   /** When the oldest waiting message arrived. */
   get #oldest(): number | undefined {
-    return this.#all<Pick<SegmentRow, "at">>("SELECT at FROM segments ORDER BY first LIMIT 1")[0]?.at;
+    return this.#all<Pick<SegmentRow, "at">>("SELECT at FROM segments ORDER BY first LIMIT 1")[0]?.at ?? this.held?.at;
   }
 
   /** The number before the first waiting message: all messages up to it are settled. */
@@ -1229,6 +1325,7 @@ export class MailboxStore {
 
   #loadShares(): ReadonlyMap<string, Share> {
     if (this.#shares !== undefined) return this.#shares;
+    this.spill();
     const shares = new Map<string, Share>();
     this.#shares = shares;
     for (const row of this.#all<Pick<SegmentRow, "first" | "senders">>("SELECT first, senders FROM segments")) {
@@ -1311,6 +1408,12 @@ export class MailboxStore {
       ranges?.add(low, high);
       const isWhole = ranges === undefined || ranges.count === count;
       if (!isWhole && ranges.count === (part?.ranges.count ?? 0)) continue;
+      if (this.#held.get(first) !== undefined) {
+        this.#held.delete(first);
+        this.#messages -= count;
+        this.#octets -= octets;
+        continue;
+      }
       const keeps = this.#kept.keeps(first);
       if (how.keep && !keeps) isLost = true;
       const hidden = keeps ? hiddenAfter(part, [low, high], how) : NO_RANGES;
@@ -1338,7 +1441,7 @@ export class MailboxStore {
     this.#change("DELETE FROM segments WHERE first BETWEEN ? AND ?", begin, end);
     this.#removeBodies(taken.others([begin, end]));
     // Numbers must never be reused, and after the last segment nothing else records them.
-    if (end === this.#next - 1) this.setFact("next", String(this.#next));
+    if (end === this.#next - 1) this.#reserve(this.#next);
     if (isEasy(this.#waiting, this.#quota)) this.#shares = undefined;
   }
 
@@ -1486,17 +1589,25 @@ export class MailboxStore {
   /** The extent of the segment that contains a number, or else of the next one. */
   #extentAt(seq: number): Extent | undefined {
     if (seq >= this.#next) return undefined;
-    const kept = this.#cache.find(seq);
-    if (kept !== undefined) return { first: kept.first, count: kept.sizes.length, octets: kept.octets };
-    return this.#rowAt<Extent>("first, count, octets", seq);
+    const row = () => this.#rowAt<Extent>("first, count, octets", seq);
+    const kept = this.#cache.find(seq) ?? this.#held.get(seq)?.segment;
+    return (
+      (kept === undefined && this.#hasWritten ? row() : undefined) ?? extentOf(kept ?? this.#held.segmentFrom(seq))
+    );
+  }
+
+  /** Whether any message that waits is written. If none is, looking for one is all that an acknowledgement would cost. */
+  get #hasWritten(): boolean {
+    return this.#held.count === 0 || this.#messages > this.#held.count;
   }
 
   /** The segment that contains a number, or else the next one. */
   #segmentAt(seq: number): Segment | undefined {
-    const kept = this.#cache.find(seq);
+    const kept = this.#cache.find(seq) ?? this.#held.get(seq)?.segment;
     if (kept !== undefined) return kept;
-    const found = this.#rowAt<WholeRow>("first, count, octets, envelopes, body, at", seq);
-    if (found === undefined) return undefined;
+    const columns = "first, count, octets, envelopes, body, at";
+    const found = this.#hasWritten ? this.#rowAt<WholeRow>(columns, seq) : undefined;
+    if (found === undefined) return this.#held.segmentFrom(seq);
     const segment = this.#segmentIn(found);
     this.#cache.keep(segment);
     return segment;
@@ -1550,6 +1661,10 @@ export class MailboxStore {
   }
 }
 
+function extentOf(segment: Segment | undefined): Extent | undefined {
+  return segment && { first: segment.first, count: segment.sizes.length, octets: segment.octets };
+}
+
 /** What makes a segment. */
 type WholeRow = Pick<SegmentRow, "first" | "count" | "octets" | "envelopes" | "body" | "at">;
 
@@ -1568,6 +1683,10 @@ function hiddenAfter(part: Part | undefined, [from, to]: Range, { keep }: Settli
   const hidden = new Ranges(part?.hidden);
   for (let number = from; number <= to; number += 1) if (part?.ranges.has(number) !== true) hidden.add(number);
   return hidden;
+}
+
+function isIn(number: number, ranges: readonly Range[]): boolean {
+  return ranges.some(([from, to]) => number >= from && number <= to);
 }
 
 function rangesIn(json: string): Ranges {

@@ -5,6 +5,9 @@
  *   Tunnel of a sender ── append(batch) ─► log (durable) ─► acknowledgement
  *   log ── deliver(messages), within a window ─► Tunnel of the consumer ── acknowledge(report) ─► off the log
  *
+ * A long message for a quick consumer is held, not stored, in the hope that its acknowledgement comes first. Its sender gets
+ * an answer when it is off the log or on the disk, and none if it is lost with the object's memory.
+ *
  * A mailbox has one consumer, fenced by generation. A Tunnel becomes the consumer in two calls: `attach` gives it a
  * generation; `ready` makes it the consumer if it still wants to be and no newer one has attached. Where nothing waits and
  * nobody consumes, the first call is enough. After that, calls with an older generation are ignored. An identity has several devices: when the consumer leaves, the previous one is
@@ -55,9 +58,11 @@ import type { Reach } from "../rpc/link-rpc.ts";
 import {
   type Acknowledged,
   type Appended,
+  type AppendTerms,
   type Attached,
   type ConsumerRpc,
   type Delivery,
+  type Held,
   type MailboxRpc,
   type MailboxStatus,
   type MailboxTerms,
@@ -98,6 +103,8 @@ import {
   ENTER_TIMEOUT,
   FORMER_CONSUMERS,
   FULL_PAUSE,
+  HOLD_PAUSE,
+  HOLD_TIME,
   HUNG_TIME,
   LONG_BODY_OCTETS,
   NEW_PAUSE,
@@ -108,7 +115,7 @@ import {
   UNRESERVED,
   WATCH_INTERVAL,
 } from "./limits.ts";
-import { MailboxStore, type Sql } from "./mailbox-store.ts";
+import { MailboxStore, type Sql, type Terms } from "./mailbox-store.ts";
 import { NO_ID } from "./producer-store.ts";
 import { type ReservingMailbox, SenderAccounts } from "./reservations.ts";
 import { RoomWaiters, type Waits } from "./room-waiters.ts";
@@ -139,6 +146,11 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   #cutting = false;
   /** Notified when the consumer was sent more, has taken more, or has changed. */
   readonly #taken = new Condition();
+  /** Notified when less may be held. */
+  readonly #durable = new Condition();
+  #watchingHeld = false;
+  /** When messages may be held again. */
+  #holdAgainAt = 0;
   readonly #deliveries = new DeadlinePool(DELIVER_TIMEOUT);
   readonly #handing = new DeadlinePool(HAND_TIMEOUT);
   /** The consumer that timed out on a message with flag D, and until when it is skipped for such messages. */
@@ -205,26 +217,85 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /**
-   * Appends messages in order, and returns the refused ones. Messages that it does not return are stored durably.
+   * Appends messages in order, and returns the refused ones. Messages that it does not return are stored durably, unless
+   * they are held.
    *
    * @param from name of the object that brings them, if it can suspend the sessions they came on; otherwise what
    *   exceeds the sender's share is refused
+   * @throws Error if what they follow is lost
    */
-  async append(bundle: MessageBatch, from?: string): Promise<Appended> {
+  async append(bundle: MessageBatch, from?: string, { hold, after }: AppendTerms = {}): Promise<Appended> {
     if (this.#newer !== undefined) return { refusals: asNewer(bundle) };
     const admitted = await this.#admit(bundle);
+    if (after !== undefined && after !== this.#store.run) throw new Error(LOST);
     if (admitted === undefined) return { refusals: this.#turnAway(bundle) };
     const before = this.#store.last;
-    const outcomes = this.#append(bundle, from !== undefined, admitted);
-    const waits = from !== undefined && !isRelay(from) && isLong(bundle, outcomes.length);
+    const mayHold = hold === true && from !== undefined && !isRelay(from) && this.#mayHold(bundle);
+    const outcomes = this.#append(bundle, { reserve: from !== undefined, hold: mayHold }, admitted);
+    const held = this.#heldAfter(before);
+    const waits = from !== undefined && !isRelay(from) && isLong(bundle, outcomes.length) && held === undefined;
     const suspended = from === undefined ? [] : this.#suspends(bundle, outcomes, from, admitted.drains);
     // Before the next await: the answer is valid only until then.
     const suspend = suspended.length > 0 && { suspend: this.#store.last, suspended };
-    const appended = { refusals: refusalsOf(outcomes), ...suspend };
+    const appended = { refusals: refusalsOf(outcomes), ...suspend, ...(held && { held }) };
     await this.#appended(outcomes, before);
     // Its bytes may be gone by now.
     if (waits) await this.#untilTaken(bundle);
     return appended;
+  }
+
+  async whenDurable({ run, upTo }: Held): Promise<number> {
+    for (;;) {
+      if (run !== this.#store.run) throw new Error(LOST);
+      const first = this.#store.held?.number ?? this.#store.last + 1;
+      if (first > upTo) return first - 1;
+      await this.#durable.wait();
+    }
+  }
+
+  /**
+   * Whether a long message may be held until its recipient has acknowledged it, which spares the disk twice its bytes. Not
+   * from a relay or for one, which have many senders and recipients, and not if the last one was held for too long.
+   */
+  #mayHold({ envelopes }: MessageBatch): boolean {
+    const now = Date.now();
+    if (this.#consumer === undefined || this.#isRelay || now < this.#holdAgainAt) return false;
+    return this.#consumption.isClose(now) && !envelopes.some(({ source }) => isRelay(source));
+  }
+
+  /** What an append has had held, if anything. Starts to watch for how long. */
+  #heldAfter(before: number): Held | undefined {
+    const { run, held, last } = this.#store;
+    if (run === undefined || held === undefined || last === before) return undefined;
+    this.#watchHeld(HOLD_TIME);
+    return { run, upTo: last };
+  }
+
+  #watchHeld(milliseconds: number): void {
+    if (this.#watchingHeld) return;
+    this.#watchingHeld = true;
+    setTimeout(() => {
+      this.#watchingHeld = false;
+      const { held } = this.#store;
+      // Nothing waits, or it is lost.
+      if (held === undefined) return this.#durable.notifyAll();
+      const now = Date.now();
+      // The platform has no clock that cannot be set back.
+      const left = Math.min(HOLD_TIME, held.at + HOLD_TIME - now);
+      if (left > 0) return this.#watchHeld(left);
+      this.#holdAgainAt = now + HOLD_PAUSE;
+      this.#spill();
+    }, milliseconds);
+  }
+
+  /** Writes what is held. If that fails, it is lost, and its senders send it again. */
+  #spill(): void {
+    try {
+      this.#store.spill();
+    } catch (error) {
+      if (!noticeStorageFull(error)) logError(error);
+    }
+    this.#durable.notifyAll();
   }
 
   /**
@@ -283,7 +354,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       if (sequence !== undefined) producers.setSequence(source, sequence, now);
     };
     // What was refused may be sent again, with the same number; what was stored of it is then known by its ids.
-    const outcomes = bundle === undefined ? [] : this.#append(bundle, false, admitted, note);
+    const outcomes = bundle === undefined ? [] : this.#append(bundle, { reserve: false }, admitted, note);
     const [first] = refusalsOf(outcomes);
     if (first === undefined && !outcomes.includes("stored") && !this.#isWritten(note)) {
       await this.#appended(outcomes, before);
@@ -431,12 +502,17 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /** @param beside what else is written in the transaction that stores the messages; see `Terms` of the store */
-  #append(bundle: MessageBatch, reserve: boolean, { over }: Admitted, beside?: () => void): Outcome[] {
+  #append(
+    bundle: MessageBatch,
+    how: Pick<Terms, "reserve" | "hold">,
+    { over }: Admitted,
+    beside?: () => void,
+  ): Outcome[] {
     const now = Date.now();
     this.#endIfDue(now);
     const awaited = this.#consumer !== undefined || this.#isRelay;
     const shutOut = (envelope: Envelope) => this.#isShutOut(envelope);
-    const terms = { shutOut, awaited, reserve, over };
+    const terms = { ...how, shutOut, awaited, over };
     if (!isStorageFull()) {
       try {
         this.#terms.use(now);
@@ -1027,6 +1103,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 
   #setConsumer(consumer: Consumer | undefined): void {
     const takesOver = this.#consumer !== undefined && consumer !== undefined;
+    this.#spill();
     this.#consumer = consumer;
     this.#keep("consumer", consumer);
     if (takesOver) this.#consumption.handOver();
@@ -1088,6 +1165,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#consumption.cut();
     this.#observe();
     this.#taken.notifyAll();
+    this.#durable.notifyAll();
     if (this.#store.messages === 0 && this.#accounts.some) this.#accounts.settleSoon();
     if (this.#store.keptOctets > 0) this.ctx.waitUntil(this.#setAlarm());
     this.#tellOfRoom();
@@ -1314,6 +1392,8 @@ function isLong({ octets }: MessageBatch, messages: number): boolean {
 function asNewer({ octets }: MessageBatch): Refusal[] {
   return contentsOf(octets).sizes.map((_, at) => ({ at, outcome: "newer" }));
 }
+
+const LOST = "what these messages follow is lost";
 
 const EVERYONE_TEXT = formatSenderRule(EVERYONE);
 

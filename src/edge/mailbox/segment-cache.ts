@@ -24,7 +24,7 @@ export interface Segment extends Contents {
 }
 
 /** What the mailboxes of this isolate keep of messages with long bodies. */
-const isolate = new MemoryPool(UNSENT_IN_ISOLATE);
+export const longBodies = new MemoryPool(UNSENT_IN_ISOLATE);
 
 export class SegmentCache {
   readonly #pool: MemoryPool;
@@ -35,7 +35,7 @@ export class SegmentCache {
   /** The last hit, which is often the next one too. */
   #last: Segment | undefined;
 
-  constructor(pool = isolate) {
+  constructor(pool = longBodies) {
     this.#pool = pool;
     this.#unsent = pool.join(this);
   }

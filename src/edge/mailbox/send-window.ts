@@ -6,7 +6,7 @@
  * @module
  */
 import { type Range, Ranges } from "../../lib/ranges.ts";
-import { EXTRA_WINDOW, EXTRA_WINDOWS, QUICK, SEND_WINDOW } from "./limits.ts";
+import { EXTRA_WINDOW, EXTRA_WINDOWS, NEAR, QUICK, SEND_WINDOW } from "./limits.ts";
 import { MemoryPool, type MemoryShare } from "./memory-pool.ts";
 
 /** What the mailboxes of this isolate have sent beyond their own windows. */
@@ -22,6 +22,8 @@ export class SendWindow {
   #timed: { readonly seq: number; readonly at: number } | undefined;
   /** How long the last one took, in milliseconds. */
   #took = Number.POSITIVE_INFINITY;
+  /** How long the quickest one of this consumer took: what remains when nothing waits on the way. */
+  #least = Number.POSITIVE_INFINITY;
 
   constructor(pool = isolate) {
     this.#pool = pool;
@@ -48,6 +50,11 @@ export class SendWindow {
     return this.#took <= QUICK && now - at <= QUICK;
   }
 
+  /** Whether the way to the consumer and back is short. */
+  get isNear(): boolean {
+    return this.#least <= NEAR;
+  }
+
   /** Sequence numbers of the messages in flight. */
   get ranges(): Ranges {
     const ranges = new Ranges();
@@ -72,6 +79,7 @@ export class SendWindow {
     for (const [from, to] of ranges) {
       if (seq < from || seq > to) continue;
       this.#took = now - at;
+      this.#least = Math.min(this.#least, this.#took);
       this.#timed = undefined;
       return;
     }
@@ -99,6 +107,7 @@ export class SendWindow {
     this.#sizes.clear();
     this.#octets = 0;
     this.#timed = undefined;
+    this.#least = Number.POSITIVE_INFINITY;
     this.#resize();
   }
 

@@ -52,9 +52,29 @@ export interface Refusal {
   readonly outcome: Exclude<Outcome, "stored" | "duplicate">;
 }
 
+/**
+ * What a Mailbox holds without having written it: what was appended last, up to a number. It is durable when `whenDurable`
+ * says so, and lost if that fails.
+ */
+export interface Held {
+  /** Changes when something that was held is lost. */
+  readonly run: string;
+  readonly upTo: number;
+}
+
+/** How a caller of `append` can wait. */
+export interface AppendTerms {
+  /** The caller awaits `whenDurable` before it answers for messages that are held. */
+  readonly hold?: boolean;
+  /** What was held of the caller's earlier messages and may not be durable yet. If it is lost, these are not taken. */
+  readonly after?: string | undefined;
+}
+
 /** Result of appending messages. */
 export interface Appended {
   readonly refusals: readonly Refusal[];
+  /** Set if the messages are held. None of them is refused. */
+  readonly held?: Held;
   /**
    * Set if the sender has used up its share: suspend the sessions that brought the messages, until `room` is called
    * with this number or a later one.
@@ -184,7 +204,12 @@ export interface Withdrawal {
 export interface MailboxRpc extends Rpc.DurableObjectBranded, TicketRpc {
   /** Reads what waits, as a plain stream is read (plain-stream-rpc.ts). Removes nothing. */
   fetch(request: Request): Promise<Response>;
-  append(bundle: MessageBatch, from?: string): Promise<Appended>;
+  append(bundle: MessageBatch, from?: string, terms?: AppendTerms): Promise<Appended>;
+  /**
+   * Resolves when messages that were held are durable: written, or acknowledged by their recipient. Returns the number up
+   * to which that holds. Rejects if they are lost.
+   */
+  whenDurable(held: Held): Promise<number>;
   /** Appends over HTTP: all messages, or none that a repeat would store twice. */
   post(order: PostOrder): Promise<Posted>;
   /** Creates the mailbox if there is none, and sets when it ends and whether it is closed. */

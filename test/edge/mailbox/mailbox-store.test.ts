@@ -774,6 +774,7 @@ describe("the mailbox store", () => {
       },
       { weight: 1, arbitrary: fc.record({ do: fc.constant("expire") }) },
       { weight: 3, arbitrary: fc.record({ do: fc.constant("reopen") }) },
+      { weight: 1, arbitrary: fc.record({ do: fc.constant("spill") }) },
       { weight: 3, arbitrary: fc.record({ do: fc.constant("repeat"), source: device }) },
     );
     fc.assert(
@@ -812,18 +813,122 @@ describe("the mailbox store", () => {
     assert.ok(store.rowsWritten - before <= 1020, `${store.rowsWritten - before} rows for 1,000 messages`);
   });
 
+  describe("when it may hold a long message", () => {
+    const hold = (store: MailboxStore, ...held: Mail[]) =>
+      held.flatMap((one) => store.append(pack([one]), NOW, { hold: true }));
+    const long = (id: string, source?: string) => mail(id, 600_000, source);
+
+    it("writes no row for it, and reads it like others", () => {
+      const store = open(database());
+      append(store, [mail("1")], NOW);
+      hold(store, long("2"));
+      const before = store.rowsWritten;
+      assert.deepEqual(hold(store, long("3")), ["stored"]);
+      assert.deepEqual([store.rowsWritten, store.messages, store.held?.number], [before, 3, 2]);
+      assert.deepEqual(ids(store), ["1", "2", "3"]);
+      assert.ok(
+        all(store).every(({ mail: { fields, body } }) =>
+          pattern(body.length, fields.userRef).every((octet, at) => body[at] === octet),
+        ),
+      );
+    });
+
+    it("loses it with its memory, and uses neither its number nor its id again", () => {
+      const db = database();
+      const store = open(db);
+      hold(store, long("1"), long("2"));
+      const { run } = store;
+      const again = open(db);
+      assert.deepEqual([again.messages, again.run === run], [0, false]);
+      assert.deepEqual(append(again, [long("1"), long("2")], NOW), ["stored", "stored"], "they may be sent again");
+      assert.ok((numbers(again)[0] ?? 0) > 2);
+    });
+
+    it("remembers its id once it is settled, and not the ids of those that are held", () => {
+      const db = database();
+      const store = open(db);
+      hold(store, long("1"), long("2"), long("3"));
+      store.settle([[2, 2]], NOW);
+      assert.deepEqual(ids(store), ["1", "3"]);
+      const again = open(db);
+      assert.deepEqual(append(again, [mail("1"), mail("2"), mail("3")], NOW), ["stored", "duplicate", "stored"]);
+    });
+
+    it("writes it before a duplicate of it is known, and before any other message is stored", () => {
+      const db = database();
+      const store = open(db);
+      hold(store, long("1"), long("2"));
+      assert.deepEqual(hold(store, long("1")), ["duplicate"]);
+      assert.deepEqual([store.held, ids(open(db))], [undefined, ["1", "2"]]);
+      hold(store, long("3"));
+      append(store, [mail("4")], NOW);
+      assert.deepEqual([store.held, ids(open(db))], [undefined, ["1", "2", "3", "4"]]);
+    });
+
+    it("writes it in its place, with its number", () => {
+      const db = database();
+      const store = open(db);
+      hold(store, long("1"), long("2"), long("3"));
+      store.settle([[2, 2]], NOW);
+      store.spill();
+      for (const opened of [store, open(db)]) {
+        assert.deepEqual(
+          [ids(opened), numbers(opened)],
+          [
+            ["1", "3"],
+            [1, 3],
+          ],
+        );
+        assert.deepEqual(append(opened, [mail("2"), mail("3")], NOW), ["duplicate", "duplicate"]);
+      }
+    });
+
+    it("forgets it if it cannot be written", () => {
+      const db = database();
+      const store = open(db);
+      hold(store, long("1"), long("2"));
+      const { run } = store;
+      db.failAt = "INSERT INTO bodies";
+      assert.throws(() => store.spill());
+      db.failAt = undefined;
+      assert.deepEqual([store.messages, store.run === run], [0, false]);
+      assert.deepEqual(append(store, [mail("1")], NOW), ["stored"]);
+    });
+
+    it("holds no short message, none without a number in its id, and none of which readers would see nothing", () => {
+      const store = open(database());
+      const isHeld = (...mails: Mail[]) => {
+        hold(store, ...mails);
+        return store.held !== undefined;
+      };
+      assert.equal(isHeld(mail("1"), mail("", 600_000), mail("a", 600_000)), false);
+      assert.equal(isHeld(long("2")), true);
+      store.noteRead(NOW);
+      assert.equal(store.held, undefined);
+      assert.equal(isHeld(long("3")), false);
+    });
+
+    it("holds what one device has in flight, and no more", () => {
+      const store = open(database());
+      for (let n = 1; n <= 4; n += 1) hold(store, mail(`${n}`, MIB));
+      assert.equal(store.held?.number, 1);
+      hold(store, mail("5", MIB));
+      assert.equal(store.held, undefined);
+    });
+  });
+
   it("matches a model through any operations, across reopening", () => {
-    const quota = { octets: 3 * MIB, messages: 40 };
+    let held = 0;
     const size = fc.oneof(
       { weight: 6, arbitrary: fc.integer({ min: 0, max: 300 }) },
       { weight: 2, arbitrary: fc.integer({ min: 100_000, max: 400_000 }) },
       { weight: 1, arbitrary: fc.integer({ min: 520_000, max: 1_200_000 }) },
     );
-    const message = fc.record({
+    const fields = {
       id: fc.oneof({ weight: 1, arbitrary: fc.constant("") }, { weight: 8, arbitrary: fc.nat(60).map(String) }),
       source: fc.constantFrom("grooveDevice://alice/laptop", "grooveDevice://carol/pc"),
-      size,
-    });
+    };
+    const message = fc.record({ ...fields, size });
     const step = fc.oneof(
       {
         weight: 6,
@@ -831,6 +936,16 @@ describe("the mailbox store", () => {
           do: fc.constant("append"),
           batch: fc.array(message, { maxLength: 15 }),
           reserve: fc.boolean(),
+          hold: fc.constant(false),
+        }),
+      },
+      {
+        weight: 4,
+        arbitrary: fc.record({
+          do: fc.constant("append"),
+          batch: fc.tuple(fc.record({ ...fields, size: fc.integer({ min: 530_000, max: 600_000 }) })),
+          reserve: fc.boolean(),
+          hold: fc.constant(true),
         }),
       },
       {
@@ -855,17 +970,21 @@ describe("the mailbox store", () => {
         }),
       },
       { weight: 3, arbitrary: fc.record({ do: fc.constant("reopen") }) },
+      { weight: 1, arbitrary: fc.record({ do: fc.constant("spill") }) },
       { weight: 1, arbitrary: fc.record({ do: fc.constant("purge") }) },
       { weight: 1, arbitrary: fc.record({ do: fc.constant("expire"), days: fc.nat(9) }) },
     );
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      fc.property(fc.array(step, { maxLength: 40 }), fc.constantFrom(3 * MIB, 12 * MIB), (steps, room) => {
+        const quota = { octets: room, messages: 40 };
         const db = database();
         let store = open(db, quota);
         let now = NOW;
         let next = 1;
         let waiting: { seq: number; at: number; mail: Mail }[] = [];
         let known: { key: string; at: number }[] = [];
+        const isHeld = (seq: number) => seq >= (store.held?.number ?? Number.POSITIVE_INFINITY);
+        const keyOf = ({ envelope, fields }: Mail) => `${envelope.source} ${fields.userRef}`;
         for (const one of steps as readonly Step[]) {
           switch (one.do) {
             case "append": {
@@ -873,6 +992,12 @@ describe("the mailbox store", () => {
               const full = new Set<string>();
               let { octets } = store.waiting();
               const own = sharesIn(db);
+              for (const each of waiting.filter(({ seq }) => isHeld(seq))) {
+                const sender = each.mail.envelope.source.replace(/\/[^/]*$/, "");
+                const of = own.get(sender) ?? { messages: 0, octets: 0 };
+                const size = lengthOf(each.mail) + shareOf(each.mail);
+                own.set(sender, { messages: of.messages + 1, octets: of.octets + size });
+              }
               // No sender has more than all that waits.
               for (const of of own.values()) {
                 of.messages = Math.min(of.messages, waiting.length);
@@ -881,7 +1006,7 @@ describe("the mailbox store", () => {
               const counted = new Set<string>();
               const expected = batch.map((each): Outcome => {
                 const id = each.fields.userRef;
-                const key = `${each.envelope.source} ${id}`;
+                const key = keyOf(each);
                 if (id !== "" && known.some((other) => other.key === key)) return "duplicate";
                 const share = counted.has(each.envelope.source) ? 0 : shareOf(each);
                 const size = lengthOf(each) + share;
@@ -905,7 +1030,9 @@ describe("the mailbox store", () => {
                 if (id !== "") known.push({ key, at: now });
                 return "stored";
               });
-              assert.deepEqual(append(store, batch, now, one.reserve), expected);
+              const { reserve, hold } = one;
+              assert.deepEqual(store.append(pack(batch), now, { reserve, hold }), expected);
+              held += store.held === undefined ? 0 : 1;
               break;
             }
             case "remove": {
@@ -938,8 +1065,19 @@ describe("the mailbox store", () => {
               if (wanted) assert.ok(found.length > 0 && octets + lengthOf(more) + shareOf(more) > one.octets);
               break;
             }
-            case "reopen":
+            case "reopen": {
+              // Of what is held nothing is left, and its numbers are not used again.
+              const lost = waiting.filter(({ seq }) => isHeld(seq)).map(({ mail }) => keyOf(mail));
+              waiting = waiting.filter(({ seq }) => !isHeld(seq));
+              known = known.filter(({ key }) => !lost.includes(key));
               store = open(db, quota);
+              assert.ok(store.last + 1 >= next);
+              next = store.last + 1;
+              break;
+            }
+            case "spill":
+              store.spill();
+              assert.equal(store.held, undefined);
               break;
             case "purge":
               assert.equal(store.purge(now), waiting.length);
@@ -961,9 +1099,13 @@ describe("the mailbox store", () => {
           assert.ok(waiting.length === 0 ? octets === 0 : octets > least, `${octets} octets of ${least} are counted`);
           assert.equal(store.position, (waiting[0]?.seq ?? next) - 1);
           const again = open(db, quota);
+          assert.equal(again.waiting().messages, waiting.filter(({ seq }) => !isHeld(seq)).length);
+          assert.ok(again.last >= store.last);
+          if (store.held !== undefined || again.last > store.last) continue;
           assert.deepEqual(again.waiting(), store.waiting());
           assert.deepEqual([again.position, again.last], [store.position, store.last]);
         }
+        store.spill();
         for (const opened of [store, open(db, quota)]) {
           const kept = all(opened);
           const headOf = ({ seq, mail: { envelope, fields } }: { seq: number; mail: Mail }) => [
@@ -978,6 +1120,7 @@ describe("the mailbox store", () => {
       }),
       { numRuns: runs(60) },
     );
+    assert.ok(held > 0, "some messages were held");
   });
 });
 
@@ -1012,10 +1155,11 @@ function sharesIn(db: TestDatabase): Map<string, { messages: number; octets: num
 }
 
 type Step =
-  | { do: "append"; batch: readonly { id: string; source: string; size: number }[]; reserve: boolean }
+  | { do: "append"; batch: readonly { id: string; source: string; size: number }[]; reserve: boolean; hold: boolean }
   | { do: "remove"; part: number }
   | { do: "remove some"; ranges: readonly [number, number][] }
   | { do: "read"; skip: number; octets: number; count: number; excluded: readonly [number, number][] }
   | { do: "reopen" }
+  | { do: "spill" }
   | { do: "purge" }
   | { do: "expire"; days: number };
