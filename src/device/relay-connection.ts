@@ -71,6 +71,9 @@ export class RelayConnection {
   /** Why the next request for a destination's session fails, by destination key. */
   readonly #failed = new Map<string, DeviceError>();
   #flushing: Promise<void> | undefined;
+  /** What `flushNow` has written: until the turn ends, what follows waits for that. */
+  #writtenNow: Promise<void> | undefined;
+  #isWriting = false;
   /** When bytes were last sent, on the clock of `performance.now()`. */
   #sentAt = 0;
   /** Cuts short the wait that batches acknowledgements. */
@@ -222,6 +225,22 @@ export class RelayConnection {
     return this.#flushing;
   }
 
+  /**
+   * The same, but what there is now is written at once: a keystroke does not wait for the end of the turn. Only once a turn;
+   * what follows in it is sent together.
+   */
+  flushNow(): Promise<void> {
+    const { requestPerWrite, takesTurns } = this.transport.capabilities;
+    if (this.#isWriting || this.#writtenNow !== undefined || requestPerWrite || takesTurns) return this.flush();
+    try {
+      const blocks = this.#output();
+      if (blocks.length > 0) this.#writtenNow = this.#write(blocks).catch((error: unknown) => this.end(error));
+    } catch (error) {
+      this.end(error);
+    }
+    return this.flush();
+  }
+
   /** Sends ConnectClose and waits up to CLOSE_TIMEOUT (2 s) for it to arrive, since acknowledgements go with it. */
   async close(): Promise<void> {
     this.engine.close(ConnectCloseReasonId.Resting);
@@ -307,21 +326,32 @@ export class RelayConnection {
     // To send everything from this turn together.
     await endOfTurn();
     if (this.transport.capabilities.requestPerWrite && this.engine.onlyAcknowledges) await this.#gather();
+    this.#isWriting = true;
     try {
-      for (;;) {
-        const blocks = this.engine.output(performance.now());
-        this.#setTimer();
-        if (blocks.length === 0) break;
-        this.#sentAt = performance.now();
-        await this.transport.write(blocks);
-        // The garbage collector would come too often for blocks of bulk data.
-        if (this.transport.capabilities.copiesWrites) for (const { buffer } of blocks) free(buffer);
-      }
+      await this.#writtenNow;
+      for (let blocks = this.#output(); blocks.length > 0; blocks = this.#output()) await this.#write(blocks);
     } catch (error) {
       this.end(error);
     }
     // Clear in the same turn as the last check, so that later output starts a new flush.
+    this.#writtenNow = undefined;
+    this.#isWriting = false;
     this.#flushing = undefined;
+  }
+
+  #output(): Uint8Array<ArrayBuffer>[] {
+    const now = performance.now();
+    const blocks = this.engine.output(now);
+    if (blocks.length > 0) this.#sentAt = now;
+    this.#setTimer();
+    return blocks;
+  }
+
+  /** Resolves when the transport accepts more. */
+  async #write(blocks: readonly Uint8Array<ArrayBuffer>[]): Promise<void> {
+    await this.transport.write(blocks);
+    // The garbage collector would come too often for blocks of bulk data.
+    if (this.transport.capabilities.copiesWrites) for (const { buffer } of blocks) free(buffer);
   }
 
   /** Collects acknowledgements for a few milliseconds, or until there is other output. */

@@ -100,6 +100,7 @@ export class HostileEdge {
       readySession: sessionTo,
       ready: () => true,
       flush: async () => undefined,
+      flushNow: async () => undefined,
     };
     return connection as unknown as RelayConnection;
   }

@@ -279,7 +279,7 @@ export class DeviceChannel implements StreamOwner {
           continue;
         }
         this.#send(carrier, sessionId);
-        await carrier.flush();
+        await carrier.flushNow();
       }
     } catch (error) {
       this.fail(asDeviceError(error));

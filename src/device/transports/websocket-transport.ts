@@ -84,6 +84,7 @@ class WebSocketTransport implements Transport {
   #given: Uint8Array | undefined;
   /** Notified when more may be written, or the transport has ended. */
   readonly #writable = new Condition();
+  #isOpen = false;
   #lost: Lost | undefined;
   #failure: DeviceError | undefined;
   #heardAt = performance.now();
@@ -113,6 +114,7 @@ class WebSocketTransport implements Transport {
     this.established.catch(() => undefined);
     this.#socket = open(url, {
       onOpen: () => {
+        this.#isOpen = true;
         this.#socket.send("marks");
         settled.resolve();
         this.#looking = setInterval(() => this.#look(isBusy()), WEBSOCKET_BUSY_PING);
@@ -174,7 +176,7 @@ class WebSocketTransport implements Transport {
   }
 
   async write(octets: readonly Uint8Array[]): Promise<void> {
-    await this.established.catch(() => undefined);
+    if (!this.#isOpen) await this.established.catch(() => undefined);
     if (this.#lost !== undefined) return;
     for (const piece of joined(octets)) {
       this.#signs.sent(piece.length);

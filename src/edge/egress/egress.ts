@@ -226,7 +226,7 @@ export class Egress extends DurableObject<Env> implements EgressRpc {
       for (const channel of [...this.#channels.values()]) channel.lost(watch.tunnel);
     };
     webSocket.addEventListener("message", ({ data }) => {
-      batches.hear(data as string | ArrayBuffer).catch((error: unknown) => {
+      batches.hear(data as string | ArrayBuffer)?.catch((error: unknown) => {
         logError(error);
         webSocket.close(BELL_CLOSE.refused, "InternalError");
         over();

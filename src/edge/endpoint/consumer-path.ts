@@ -108,7 +108,7 @@ export class ConsumerPath {
       socket.close(BELL_CLOSE.done, "over");
     };
     socket.addEventListener("message", ({ data }) => {
-      batches.hear(data as string | ArrayBuffer).catch((error: unknown) => {
+      batches.hear(data as string | ArrayBuffer)?.catch((error: unknown) => {
         logError(error);
         over();
       });

@@ -57,6 +57,7 @@ import {
   COPY_COST,
   LINK_STREAMS_HELD,
   REFUSED_REST,
+  SHORT_MESSAGE,
   STALLED_HELD,
   STATUS_INDEXES,
   STREAM_BATCH,
@@ -708,8 +709,30 @@ export class InboundMessages {
 
   /** What is streamed needs nothing that keeps the object: if it goes, the device's connection breaks, or comes again. */
   #start(lane: Lane, key: string): void {
-    const running = this.#run(lane, key);
-    if (lane.kind !== "streamed") this.#host.waitUntil(running);
+    if (lane.kind !== "streamed") this.#host.waitUntil(this.#run(lane, key));
+    else if (!this.#streamNow(lane, key)) void this.#run(lane, key);
+  }
+
+  /** Passes on a short message of a stream without promises, if it is alone. Returns false if it was not passed on. */
+  #streamNow(lane: Lane, key: string): boolean {
+    const batch = lane.queues.get(key);
+    const first = batch?.[0];
+    if (batch?.length !== 1 || first === undefined || first.job.length > SHORT_MESSAGE) return false;
+    const { job, copy, envelope } = first;
+    if (isOriginResource(envelope.resourceURL)) return false;
+    try {
+      const destination = { key, peer: copy.peer, source: envelope.source };
+      if (!this.#streamPeers.passNow(destination, pack(batch))) return false;
+      lane.queues.delete(key);
+      this.#stalled.delete(key);
+      this.#finishCopy(job);
+      this.#settle(Date.now());
+      this.#changed();
+      this.#progress.notifyAll();
+    } catch (error) {
+      this.#fail(error);
+    }
+    return true;
   }
 
   /** Forgets one woken mailbox for which nothing waits. */

@@ -111,6 +111,12 @@ export const VOLATILE_OCTETS = 1024 * 1024;
 export const STREAM_BATCH = 256 * 1024;
 
 /**
+ * The longest streamed message that is packed before it is known whether it can be passed on at once: many keystrokes, and
+ * packed again in no time if not.
+ */
+export const SHORT_MESSAGE = 4096;
+
+/**
  * Bytes that a Tunnel holds of what its device streams, and of what is streamed to it: one batch on its way, and one
  * behind it. Beyond that its device is not read, or its senders wait. The same holds for each destination behind a relay.
  */

@@ -72,6 +72,16 @@ interface Sent {
   readonly streamed: boolean;
 }
 
+/** What another device streams to a mailbox's peer, with its key and size. */
+interface StreamedBatch {
+  readonly peer: string;
+  readonly generation: number;
+  readonly bundle: MessageBatch;
+  readonly key: string;
+  readonly octets: number;
+  readonly messages: number;
+}
+
 interface SenderSnapshot {
   readonly peer: string;
   readonly key: string;
@@ -310,21 +320,33 @@ export class OutboundMessages {
   }
 
   /**
-   * Accepts messages that another device streams to a mailbox's peer. Resolves when there is room for them, or after
+   * Accepts messages that another device streams to a mailbox's peer: at once, when there is room for them, or not before
    * HAND_TIMEOUT: then they are dropped.
    */
-  async stream(peer: string, generation: number, bundle: MessageBatch): Promise<Taken> {
+  stream(peer: string, generation: number, bundle: MessageBatch): Taken | Promise<Taken> {
     const { sizes } = contentsOf(bundle.octets);
     const octets = sizes.reduce((sum, size) => sum + size + MESSAGE_COST, 0);
     const [envelope] = bundle.envelopes;
     const key = envelope === undefined ? "" : keyOf(peer, envelope);
+    const batch: StreamedBatch = { peer, generation, bundle, key, octets, messages: sizes.length };
+    return this.#streamNow(batch) ?? this.#streamLater(batch);
+  }
+
+  /** Undefined if there is no room. */
+  #streamNow({ peer, generation, bundle, key, octets, messages }: StreamedBatch): Taken | undefined {
+    const box = this.#consumed.get(peer);
+    if (box?.generation !== generation || this.#engine.closed !== undefined) return "gone";
+    const lockedUntil = this.#lockedOut.get(key);
+    if (lockedUntil !== undefined && lockedUntil > Date.now()) return { dropped: messages, refused: "locked" };
+    return this.#hasStreamRoom(key, octets) ? this.#takeStreamed(box, bundle) : undefined;
+  }
+
+  async #streamLater(batch: StreamedBatch): Promise<Taken> {
     const until = Date.now() + HAND_TIMEOUT;
     for (;;) {
-      const box = this.#consumed.get(peer);
-      if (box?.generation !== generation || this.#engine.closed !== undefined) return "gone";
-      if ((this.#lockedOut.get(key) ?? 0) > Date.now()) return { dropped: sizes.length, refused: "locked" };
-      if (this.#hasStreamRoom(key, octets)) return this.#takeStreamed(box, bundle);
-      if (!(await this.#waitForStreamRoom(key, until - Date.now()))) return { dropped: sizes.length };
+      if (!(await this.#waitForStreamRoom(batch.key, until - Date.now()))) return { dropped: batch.messages };
+      const taken = this.#streamNow(batch);
+      if (taken !== undefined) return taken;
     }
   }
 

@@ -200,6 +200,17 @@ export class SstpEndpoint implements ByteChannel {
     while (this.#connecting !== undefined && !this.#ended && this.#engine.closed === undefined) {
       await this.#hold(octets.length, this.#connecting);
     }
+    await this.#receive(octets, least);
+  }
+
+  /** The same, but returns undefined if more may be written at once: a promise for each keystroke would delay it. */
+  writeNow(octets: Uint8Array, least = 0): Promise<void> | undefined {
+    const mayReceive = this.#connecting === undefined && this.#host.standing.fresh();
+    return mayReceive ? this.#receive(octets, least) : this.write(octets, least);
+  }
+
+  /** Takes bytes. Resolves when more may be written; undefined: at once. */
+  #receive(octets: Uint8Array, least: number): Promise<void> | undefined {
     const before = this.#messages;
     let commands = 0;
     this.#guarded(() => {
@@ -207,10 +218,23 @@ export class SstpEndpoint implements ByteChannel {
       commands = events.length;
       this.#handle(events);
     });
+    const charged = Math.max(octets.length, commands * COMMAND_OCTETS, least);
+    const paid = this.#guarded(() => this.#throttle?.spend(charged, this.#messages - before));
+    if (paid === undefined && (this.#ended || !this.#mustPause)) return undefined;
+    return this.#pause(paid);
+  }
+
+  /** Whether the device is not to be read for now, whatever its rate. */
+  get #mustPause(): boolean {
+    return this.#isBehind || this.#untaken > UNTAKEN_OCTETS || this.#inbound.mustWait(Date.now());
+  }
+
+  /** @param paid resolves when the device has paid for its bytes, which are already taken */
+  async #pause(paid: Promise<void> | undefined): Promise<void> {
     this.#writing += 1;
     try {
-      // The bytes are already taken. A device that exceeds its rate is not read for a while.
-      await this.#throttle?.spend(Math.max(octets.length, commands * COMMAND_OCTETS, least), this.#messages - before);
+      // A device that exceeds its rate is not read for a while.
+      await paid;
       // The mailboxes are behind: the device is not read until they have caught up.
       while (!this.#ended && this.#isBehind) await this.#inbound.progress();
       while (!this.#ended && this.#inbound.mustWait(Date.now())) await sleep(UNFINISHED_PAUSE);
@@ -356,14 +380,18 @@ export class SstpEndpoint implements ByteChannel {
     return this.#guarded(() => this.#outbound.deliver(peer, generation, deliveries, position)) ?? "gone";
   }
 
-  /** Takes what another device streams to this one. Resolves when there is room for it. */
-  async stream(peer: string, generation: number, bundle: MessageBatch): Promise<Taken> {
+  /** Takes what another device streams to this one: at once, or when there is room for it. */
+  stream(peer: string, generation: number, bundle: MessageBatch): Taken | Promise<Taken> {
     this.#uses += 1;
-    try {
-      return await this.#outbound.stream(peer, generation, bundle);
-    } catch (error) {
+    const failed = (error: unknown): Taken => {
       this.#fail(error);
       return "gone";
+    };
+    try {
+      const taken = this.#outbound.stream(peer, generation, bundle);
+      return taken instanceof Promise ? taken.catch(failed) : taken;
+    } catch (error) {
+      return failed(error);
     }
   }
 

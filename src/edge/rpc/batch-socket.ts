@@ -48,8 +48,8 @@ export interface BatchSender<To> {
   passNow(to: To, batch: MessageBatch): boolean;
 }
 
-/** Takes a batch that has arrived. `to` is what the other end has given `pass`. */
-export type TakeBatch<To> = (to: To, batch: MessageBatch) => Promise<Taken>;
+/** Takes a batch that has arrived: at once, or when there is room. `to` is what the other end has given `pass`. */
+export type TakeBatch<To> = (to: To, batch: MessageBatch) => Taken | Promise<Taken>;
 
 interface Head<To> {
   readonly to: To;
@@ -168,13 +168,21 @@ export class BatchSocket<Out, In = never> implements BatchSender<Out> {
     return this.#sent.octets;
   }
 
-  /** Handles a message of the other end. Resolves when it is answered. */
-  async hear(message: string | ArrayBuffer): Promise<void> {
+  /** Handles a message of the other end. Resolves when it is answered; undefined: it is. */
+  hear(message: string | ArrayBuffer): Promise<void> | undefined {
+    try {
+      return this.#hear(message);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #hear(message: string | ArrayBuffer): Promise<void> | undefined {
     this.#askedAt = undefined;
-    if (message === HERE) return;
+    if (message === HERE) return undefined;
     if (message === ASK) {
       if (!this.#isOver) this.#wire.send(HERE);
-      return;
+      return undefined;
     }
     if (typeof message === "string") {
       const [number = "", answer = ""] = message.split(/ (.*)/s);
@@ -182,21 +190,31 @@ export class BatchSocket<Out, In = never> implements BatchSender<Out> {
       if (Number(number) === NO_NUMBER) this.#refusal = taken;
       this.#waiting.get(Number(number))?.(taken);
       this.#waiting.delete(Number(number));
-      return;
+      return undefined;
     }
-    if (this.#take === undefined) return;
+    if (this.#take === undefined) return undefined;
     const view = new DataView(message);
+    const number = view.getUint32(0, true);
     const from = PREFIX_OCTETS + view.getUint32(4, true);
     const { to, envelopes } = this.#headIn(new Uint8Array(message, PREFIX_OCTETS, from - PREFIX_OCTETS));
-    const taken = await this.#inTurn(this.#take, to, { envelopes, octets: new Uint8Array(message, from) });
-    const number = view.getUint32(0, true);
+    const taken = this.#inTurn(this.#take, to, { envelopes, octets: new Uint8Array(message, from) });
+    if (taken instanceof Promise) return taken.then((answer) => this.#answer(number, answer));
+    this.#answer(number, taken);
+    return undefined;
+  }
+
+  #answer(number: number, taken: Taken): void {
     const isAnswered = number !== NO_NUMBER || taken !== "taken";
     if (isAnswered && !this.#isOver) this.#wire.send(`${number} ${JSON.stringify(taken)}`);
   }
 
-  async #inTurn(take: TakeBatch<In>, to: In, batch: MessageBatch): Promise<Taken> {
+  #inTurn(take: TakeBatch<In>, to: In, batch: MessageBatch): Taken | Promise<Taken> {
     const before = this.#taking;
-    const taking = before === undefined ? take(to, batch) : before.then(() => take(to, batch));
+    const taken = before === undefined ? take(to, batch) : before.then(() => take(to, batch));
+    return taken instanceof Promise ? this.#whileTaking(taken) : taken;
+  }
+
+  async #whileTaking(taking: Promise<Taken>): Promise<Taken> {
     this.#taking = taking;
     try {
       return await taking;

@@ -56,14 +56,14 @@ export class BatchSockets {
     return kind;
   }
 
-  /** Handles a message on one of them. If that fails, it is closed: the other end calls instead. */
-  async hear(socket: WebSocket, message: string | ArrayBuffer): Promise<void> {
-    try {
-      await this.#of(socket).hear(message);
-    } catch (error) {
-      logError(error);
-      this.closed(socket);
-    }
+  /** Handles a message on one of them; undefined: at once. If that fails, it is closed: the other end calls instead. */
+  hear(socket: WebSocket, message: string | ArrayBuffer): Promise<void> | undefined {
+    return this.#of(socket)
+      .hear(message)
+      ?.catch((error: unknown) => {
+        logError(error);
+        this.closed(socket);
+      });
   }
 
   /** The other end has closed one. Without an answer it stays in the memory of that object, which cannot hibernate. */

@@ -36,7 +36,8 @@ export interface DeviceConnection {
 
 /** A connection with a socket. Its Tunnel hands it the socket's events. */
 export interface SocketConnection extends DeviceConnection {
-  hear(word: string | ArrayBuffer): Promise<void>;
+  /** Handles a message. Returns undefined if it is handled, else a promise. */
+  hear(word: string | ArrayBuffer): Promise<void> | undefined;
   /** The other end has closed the socket. */
   socketClosed(code: number): void;
 }

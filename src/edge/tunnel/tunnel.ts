@@ -52,7 +52,7 @@ import {
 import { Alarm } from "./alarm.ts";
 import { BatchSockets } from "./batch-sockets.ts";
 import { pull, push } from "./bulk-streams.ts";
-import { type ConnectionContext, TAG } from "./device-connection.ts";
+import { type ConnectionContext, type SocketConnection, TAG } from "./device-connection.ts";
 import { FarEnd } from "./far-end.ts";
 import { Hibernation, SAVED_FORMAT, type Saved, type SavedState, type Settle } from "./hibernation.ts";
 import { HttpConnection, type HttpTarget } from "./http-connection.ts";
@@ -104,7 +104,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
       logReason("warn", "ConnectionLost", { message: String(error) });
       this.#end("ConnectionLost");
     };
-    this.#sockets = new BatchSockets(ctx, ({ peer, generation }, batch) => this.stream(peer, generation, batch));
+    this.#sockets = new BatchSockets(ctx, ({ peer, generation }, batch) => this.#stream(peer, generation, batch));
     const egressSocket = () => this.#sockets.egress;
     this.#far = new FarEnd(env, ctx, { owner: this.#owner, opening: this.#opening, egressSocket, arrived, lost });
     this.#context = {
@@ -221,15 +221,28 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
 
   /** Called by the Tunnel of another device to stream to this one. */
   async stream(peer: string, generation: number, bundle: MessageBatch): Promise<Taken> {
+    return this.#stream(peer, generation, bundle);
+  }
+
+  /** The same, with its result at once if nothing is to be awaited. */
+  #stream(peer: string, generation: number, bundle: MessageBatch): Taken | Promise<Taken> {
     this.#hibernation.stir();
-    if (!this.#standing.fresh() && !(await this.#standing.judge())) return "gone";
+    if (this.#standing.fresh()) return this.#streamTo(peer, generation, bundle);
+    return this.#standing.judge().then((may) => (may ? this.#streamTo(peer, generation, bundle) : "gone"));
+  }
+
+  #streamTo(peer: string, generation: number, bundle: MessageBatch): Taken | Promise<Taken> {
     if (this.#lastSign() === 0) return "gone";
     const { length } = bundle.octets;
-    await this.#far.endpoint?.attaching(peer);
-    const taken = await this.#far.endpoint?.stream(peer, generation, bundle);
-    if (taken === "taken") counters.count("streamBytes", "", length);
-    sendSoon(this.ctx, this.env);
-    return taken ?? "gone";
+    const attaching = this.#far.endpoint?.attaching(peer);
+    const stream = () => this.#far.endpoint?.stream(peer, generation, bundle) ?? "gone";
+    const taken = attaching === undefined ? stream() : attaching.then(stream);
+    const counted = (outcome: Taken): Taken => {
+      if (outcome === "taken") counters.count("streamBytes", "", length);
+      sendSoon(this.ctx, this.env);
+      return outcome;
+    };
+    return taken instanceof Promise ? taken.then(counted) : counted(taken);
   }
 
   /** Called when another virtual connection takes over a mailbox. Returns true if this one would take it back. */
@@ -304,16 +317,23 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     return sign;
   }
 
-  override async webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): Promise<void> {
+  override webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): Promise<void> | undefined {
     const connection = this.#connectionOf(socket);
-    if (connection === undefined && this.#sockets.kindOf(socket) !== undefined) {
-      await this.#sockets.hear(socket, word);
-      return;
-    }
+    if (connection === undefined && this.#sockets.kindOf(socket) !== undefined) return this.#sockets.hear(socket, word);
     this.#heardAt = Date.now();
     this.#hibernation.stir();
-    if (connection === undefined) socket.close(BELL_CLOSE.refused, this.#ended ?? "ConnectionLost");
-    else await connection.hear(word).catch((error: unknown) => this.#fail(error));
+    if (connection !== undefined) return this.#hear(connection, word);
+    socket.close(BELL_CLOSE.refused, this.#ended ?? "ConnectionLost");
+    return undefined;
+  }
+
+  #hear(connection: SocketConnection, word: string | ArrayBuffer): Promise<void> | undefined {
+    try {
+      return connection.hear(word)?.catch((error: unknown) => this.#fail(error));
+    } catch (error) {
+      this.#fail(error);
+      return undefined;
+    }
   }
 
   override webSocketClose(socket: WebSocket, code: number): void {

@@ -87,36 +87,30 @@ export class WebSocketConnection implements SocketConnection {
     this.#speak().catch((error: unknown) => this.#fail(error));
   }
 
-  /** Handles a message of the device. Resolves when its bytes are taken, or wait in the backlog. */
-  async hear(word: string | ArrayBuffer): Promise<void> {
-    if (typeof word === "string" && (this.#over || this.#heed(word))) return;
+  /**
+   * Handles a message of the device. Resolves when its bytes are taken, or wait in the backlog; undefined: they are. What
+   * the platform has to await costs it as much as a keystroke.
+   */
+  hear(word: string | ArrayBuffer): Promise<void> | undefined {
+    if (typeof word === "string" && (this.#over || this.#heed(word))) return undefined;
     const octets = typeof word === "string" ? NOTHING : new Uint8Array(word);
     if (this.#over) {
       release(octets);
-      return;
+      return undefined;
     }
     const backlog = this.#backlog;
     if (this.#isFlood(octets)) {
       release(octets);
       this.#drop();
-      return;
+      return undefined;
     }
     backlog.came(octets.length, this.endpoint.principal.id);
     if (backlog.dropped) {
       release(octets);
       this.#drop();
-      return;
+      return undefined;
     }
-    if (!this.#taking) {
-      this.#taking = true;
-      try {
-        await this.#take(octets);
-        await this.#takeWaiting();
-      } catch (error) {
-        this.#fail(error);
-      }
-      return;
-    }
+    if (!this.#taking) return this.#takeFirst(octets);
     backlog.push(octets);
     if (backlog.waitingOctets > HOLD_IGNORED_OCTETS) {
       this.#drop();
@@ -124,6 +118,7 @@ export class WebSocketConnection implements SocketConnection {
       backlog.hold();
       this.socket.send("hold");
     }
+    return undefined;
   }
 
   /** Whether a message is one of more than any device has a use for. */
@@ -172,6 +167,31 @@ export class WebSocketConnection implements SocketConnection {
     return { marks: this.#marks, unanswered, unmarked };
   }
 
+  /** Takes a message before which none waits, and then those that have come meanwhile. */
+  #takeFirst(octets: Uint8Array): Promise<void> | undefined {
+    try {
+      const taking = octets.length <= READ_SIZE ? this.endpoint.writeNow(octets, HOLD_MESSAGE) : this.#take(octets);
+      if (taking !== undefined) {
+        this.#taking = true;
+        return this.#takeAfter(taking, octets);
+      }
+      this.#wasTaken(octets);
+    } catch (error) {
+      this.#fail(error);
+    }
+    return undefined;
+  }
+
+  async #takeAfter(taking: Promise<void>, octets: Uint8Array): Promise<void> {
+    try {
+      await taking;
+      this.#wasTaken(octets);
+      await this.#takeWaiting();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
   /** Writes a message of up to 32 MiB in pieces, so that output it causes cannot outrun the device. */
   async #take(octets: Uint8Array): Promise<void> {
     for (let at = 0; (at === 0 || at < octets.length) && !this.#over; at += READ_SIZE) {
@@ -180,6 +200,10 @@ export class WebSocketConnection implements SocketConnection {
       // A message of another device may have caused the pool to drop this backlog.
       if (this.#backlog.dropped) this.#drop();
     }
+  }
+
+  #wasTaken(octets: Uint8Array): void {
+    if (this.#backlog.dropped) this.#drop();
     this.#backlog.taken(octets.length);
     release(octets);
   }
@@ -188,6 +212,7 @@ export class WebSocketConnection implements SocketConnection {
     const backlog = this.#backlog;
     for (let next = backlog.shift(); next !== undefined && !this.#over; next = backlog.shift()) {
       await this.#take(next);
+      this.#wasTaken(next);
       if (this.#over || !backlog.mayGoOn) continue;
       backlog.goOn();
       this.socket.send("go on");

@@ -47,6 +47,28 @@ describe("a channel with something to send", () => {
     channel.abandon();
   });
 
+  it("has it written in the same turn", async () => {
+    const done: string[] = [];
+    const channel = waiting({
+      engine: {
+        closed: undefined,
+        pendingOctets: 0,
+        expectMessage: () => undefined,
+        beginMessage: () => undefined,
+        data: () => done.push("given"),
+        endMessage: () => 1,
+      },
+      transport: { remaining: 1e9 },
+      readySession: () => 1,
+      ready: () => true,
+      flushNow: async () => void done.push("written"),
+    });
+    await Promise.resolve();
+    await Promise.resolve();
+    assert.deepEqual(done, ["given", "written"]);
+    channel.abandon();
+  });
+
   it("leaves the processor to others while its session is not ready", async () => {
     let asked = 0;
     const channel = waiting({

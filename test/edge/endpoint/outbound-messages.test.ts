@@ -662,7 +662,7 @@ describe("what another device streams to this one", () => {
     const box = await started();
     assert.deepEqual([await box.stream(1, BATCH), await box.stream(2, BATCH)], ["taken", "taken"]);
     let answer: Taken | undefined;
-    void box.stream(3, BATCH).then((taken) => {
+    void Promise.resolve(box.stream(3, BATCH)).then((taken) => {
       answer = taken;
     });
     await box.settle();
@@ -830,7 +830,7 @@ describe("what devices stream to those behind a relay", () => {
       settle,
       sent: (to: string) => sent.get(`grooveDevice://${to}`) ?? 0,
       /** Streams a message to a device. */
-      stream(to: string, size = BATCH): Promise<Taken> {
+      async stream(to: string, size = BATCH): Promise<Taken> {
         const entries = [{ identityURL: "grooveIdentity://x", deviceURL: `grooveDevice://${to}` }];
         const envelope = {
           source: "grooveDevice://a/pc",

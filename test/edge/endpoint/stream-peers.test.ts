@@ -40,6 +40,9 @@ class Sending {
   taken: (call: Call) => Taken | Promise<Taken> = () => "taken";
   /** The objects for which stubs were made. */
   readonly stubs: string[] = [];
+  /** Batches on the WebSocket to a Tunnel, once that can be opened. */
+  readonly batches: Uint8Array[] = [];
+  opensSockets = false;
   readonly passed: string[] = [];
   readonly completed: number[] = [];
   readonly closed: number[] = [];
@@ -82,6 +85,7 @@ class Sending {
               return this.taken(call);
             },
           },
+          ...(this.opensSockets && { open: async () => this.#socket() }),
         };
       },
       waitUntil: () => undefined,
@@ -98,6 +102,13 @@ class Sending {
       const target = { identityURL: "", deviceURL: peer, relayURL: relay };
       this.inbound.open(at + 1, SOURCE, resource, [target], relay !== "");
     }
+  }
+
+  #socket(): WebSocket {
+    const send = (data: Uint8Array | string) => {
+      if (typeof data !== "string") this.batches.push(data);
+    };
+    return Object.assign(new EventTarget(), { send, close: () => undefined }) as unknown as WebSocket;
   }
 
   /** The device sends a message on the session to bob (1) or carol (2). */
@@ -126,6 +137,26 @@ const never = () => new Promise<Taken>(() => undefined);
 describe("what a device streams to another", () => {
   beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 }));
   afterEach(() => mock.timers.reset());
+
+  it("passes on a short message in the turn in which it comes, once there is a WebSocket to the Tunnel", async () => {
+    const sending = new Sending();
+    sending.opensSockets = true;
+    for (const message of [1, 2]) await sending.send(10, message);
+    const { calls, batches, completed } = sending;
+    assert.deepEqual([calls.length, batches.length], [2, 0]);
+    void sending.send(10, 3);
+    assert.deepEqual([calls.length, batches.length, completed], [2, 1, [1, 2, 3]]);
+    void sending.send(100, 4, 2);
+    void sending.send(100, 5);
+    assert.deepEqual(
+      [batches.length, completed],
+      [2, [1, 2, 3]],
+      "what comes behind another destination's is in order",
+    );
+    await settle();
+    assert.deepEqual(completed, [1, 2, 3, 4, 5]);
+    sending.inbound.abandon();
+  });
 
   it("goes to the other's Tunnel, and the mailbox is asked once who that is", async () => {
     const sending = new Sending();

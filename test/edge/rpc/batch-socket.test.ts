@@ -32,8 +32,10 @@ async function turns(): Promise<void> {
   for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
 }
 
+type TakeSoon<To> = (to: To, batch: MessageBatch) => Promise<Taken>;
+
 /** Two ends, and what was sent from one to the other. */
-function pair(take: TakeBatch<Place>, takeBack?: TakeBatch<string>) {
+function pair(take: TakeSoon<Place> | { now: TakeBatch<Place> }, takeBack?: TakeSoon<string>) {
   const sent: (string | Uint8Array)[] = [];
   const answers: string[] = [];
   /** Whether what `near` sends is lost, and how often it has found the other end silent. */
@@ -61,7 +63,7 @@ function pair(take: TakeBatch<Place>, takeBack?: TakeBatch<string>) {
       },
     },
     () => undefined,
-    take,
+    typeof take === "function" ? take : take.now,
   );
   return { near, far, sent, answers, isCut, silent };
 }
@@ -84,6 +86,20 @@ describe("batches on a WebSocket", () => {
     const { near, answers } = pair(async () => "taken");
     for (let key = 0; key < 50; key += 1) assert.equal(await near.pass(BOB, batchOf(key)), "taken");
     assert.equal(answers.length, 0);
+  });
+
+  it("are taken without a promise when there is room", async () => {
+    const came: number[] = [];
+    const now = (_: Place, { octets }: MessageBatch): Taken => {
+      came.push(octets[0] ?? 0);
+      return "taken";
+    };
+    const { near, far, sent } = pair({ now });
+    near.passNow(BOB, batchOf(1));
+    assert.deepEqual(came, [1]);
+    const [message] = sent;
+    assert.ok(message instanceof Uint8Array);
+    assert.equal(far.hear(message.slice().buffer as ArrayBuffer), undefined);
   });
 
   it("go at once if they are short, until many are on their way", async () => {

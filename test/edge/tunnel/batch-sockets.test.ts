@@ -98,7 +98,7 @@ describe("the WebSocket between two Tunnels", () => {
 
 it("a WebSocket whose message cannot be handled is closed, and the Tunnel goes on", async () => {
   const context = { acceptWebSocket: () => undefined, getWebSockets: () => [], getTags: () => [] };
-  const sockets = new BatchSockets(context, async () => "taken");
+  const sockets = new BatchSockets(context, () => "taken");
   const closed: string[] = [];
   const broken = {
     send: () => {

@@ -9,13 +9,14 @@ import { WebSocketConnection } from "../../../src/edge/tunnel/websocket-connecti
 function started({ connected = true, slow = false } = {}) {
   const seen = { charged: 0, said: [] as string[], ended: "" };
   const never = new Promise<never>(() => undefined);
-  const endpoint = {
+  const endpoint: SstpEndpoint = {
     connected,
     principal: { id: "mallory" },
     ready: () => never,
-    async write(octets: Uint8Array, least = 0) {
+    write: async (octets: Uint8Array, least?: number) => endpoint.writeNow(octets, least),
+    writeNow(octets: Uint8Array, least = 0) {
       seen.charged += Math.max(octets.length, least);
-      if (slow) await never;
+      return slow ? never : undefined;
     },
   } as unknown as SstpEndpoint;
   const socket = { send: (word: string) => void seen.said.push(word) } as unknown as WebSocket;
@@ -29,7 +30,7 @@ function started({ connected = true, slow = false } = {}) {
       if (!slow) await heard;
     }
   };
-  return { hear, seen };
+  return { hear, seen, connection };
 }
 
 const words: readonly (readonly [string, string | ArrayBuffer, number])[] = [
@@ -39,6 +40,13 @@ const words: readonly (readonly [string, string | ArrayBuffer, number])[] = [
 ];
 
 describe("a WebSocket device", () => {
+  it("is heard without a promise as long as its bytes are taken at once", async () => {
+    const { connection, seen } = started();
+    assert.equal(connection.hear(new ArrayBuffer(5000)), undefined);
+    assert.equal(seen.charged, 5000);
+    assert.ok(started({ slow: true }).connection.hear(new ArrayBuffer(5000)) instanceof Promise);
+  });
+
   for (const [what, word, free] of words) {
     it(`is charged for ${what}`, async () => {
       const { hear, seen } = started();

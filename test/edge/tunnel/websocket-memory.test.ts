@@ -11,15 +11,16 @@ const MESSAGE = 65_536;
 function connected() {
   const written = Promise.withResolvers<void>();
   let taken = 0;
-  const endpoint = {
+  const endpoint: SstpEndpoint = {
     connected: true,
     principal: { id: "a" },
     ended: false,
     over: new Promise(() => undefined),
     ready: () => new Promise(() => undefined),
-    async write(octets: Uint8Array) {
+    write: (octets: Uint8Array) => endpoint.writeNow(octets),
+    writeNow(octets: Uint8Array) {
       taken += octets.length;
-      await written.promise;
+      return written.promise;
     },
   } as unknown as SstpEndpoint;
   const reasons: string[] = [];
