@@ -1,0 +1,45 @@
+/**
+ * Clock: rings the alarms of objects without storage, which the platform does not. There is one, and only where the edge has
+ * a machine of its own. Its timer keeps it in memory while there are alarms, so the objects need not stay there.
+ *
+ * @module
+ */
+import { DurableObject } from "cloudflare:workers";
+import type { Env } from "../env.ts";
+import { logError } from "../log.ts";
+import type { ClockRpc } from "../rpc/clock-rpc.ts";
+import { meterNamed, tunnelNamed } from "./object-named.ts";
+import { alarms, ownerOf } from "./object-storage.ts";
+
+/** Longest time between two looks, in milliseconds: a clock that was set forward is noticed so soon. */
+const LONGEST = 30_000;
+
+/** Milliseconds after which an alarm that has failed rings again, as the platform's first repetition. */
+const RETRY = 2000;
+
+export class Clock extends DurableObject<Env> implements ClockRpc {
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  async look(): Promise<void> {
+    clearTimeout(this.#timer);
+    const wait = alarms.plan(Date.now(), LONGEST);
+    if (wait !== undefined) this.#timer = setTimeout(() => this.#ring(), wait);
+  }
+
+  #ring(): void {
+    for (const key of alarms.take(Date.now())) this.ctx.waitUntil(this.#ringOne(key));
+    void this.look();
+  }
+
+  async #ringOne(key: string): Promise<void> {
+    const { kind, name } = ownerOf(key);
+    try {
+      await (kind === "TUNNEL" ? tunnelNamed(this.env, name) : meterNamed(this.env, name)).alarmDue();
+    } catch (error) {
+      logError(error);
+      const now = Date.now();
+      // It may have set another one meanwhile.
+      if (alarms.of(key) === undefined && alarms.set(key, now + RETRY, now)) await this.look();
+    }
+  }
+}
