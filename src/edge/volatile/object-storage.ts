@@ -3,8 +3,8 @@
  * Clock rings. On a machine of its own the edge has one isolate, and what is stored here ends with the process, as the
  * virtual connections do.
  *
- * Invariant: what is here is as small as what is on disk elsewhere. Each object deletes its own when it has no more use
- * for it.
+ * Invariant: it is bounded. Each object has few rows, and deletes them when it has no more use for them; large ones, which
+ * devices could make many of, share a room. What finds none is refused, as the platform refuses a row that is too long.
  *
  * @module
  */
@@ -21,8 +21,26 @@ export interface ObjectStorage extends Pick<DurableObjectStorage, "setAlarm" | "
 /** Bindings whose objects may have no storage. */
 export type VolatileKind = "TUNNEL" | "CONNECTION_METER";
 
+/**
+ * Bytes of a row that need no room: the owner of a virtual connection, or a limit. There are as many as connections, and
+ * their devices cannot make them longer than their tokens.
+ */
+export const SMALL_ROW = 8 * 1024;
+
+/** Bytes of all longer rows: saved states of idle Tunnels that no WebSocket carries. Most are shorter than a small row. */
+export const LARGE_ROWS = 64 * 1024 * 1024;
+
+interface Row {
+  readonly value: unknown;
+  /** Bytes of {@link LARGE_ROWS}. */
+  readonly room: number;
+}
+
 /** Rows of the objects that have some, by kind and name. */
-const stored = new Map<string, Map<string, unknown>>();
+const stored = new Map<string, Map<string, Row>>();
+
+/** Bytes of long rows. */
+let large = 0;
 
 /** Alarms of all objects without storage, by kind and name. */
 export const alarms = new Alarms();
@@ -72,6 +90,7 @@ class VolatileStorage implements ObjectStorage {
   }
 
   async deleteAll(): Promise<void> {
+    for (const { room } of stored.get(this.#key)?.values() ?? []) large -= room;
     stored.delete(this.#key);
     alarms.delete(this.#key);
   }
@@ -85,25 +104,42 @@ class VolatileRows implements Pick<SyncKvStorage, "get" | "put" | "delete" | "li
   }
 
   get<T = unknown>(key: string): T | undefined {
-    return stored.get(this.#key)?.get(key) as T | undefined;
+    return stored.get(this.#key)?.get(key)?.value as T | undefined;
   }
 
   put<T>(key: string, value: T): void {
-    const rows = stored.get(this.#key) ?? new Map<string, unknown>();
+    const rows = stored.get(this.#key) ?? new Map<string, Row>();
+    const size = sizeOf(value);
+    const room = size > SMALL_ROW ? size : 0;
+    const all = large - (rows.get(key)?.room ?? 0) + room;
+    if (room > 0 && all > LARGE_ROWS) throw new Error(`there is no room for a row of ${size} bytes`);
+    large = all;
     stored.set(this.#key, rows);
     // Its owner may change or give away what it has stored.
-    rows.set(key, structuredClone(value));
+    rows.set(key, { value: structuredClone(value), room });
   }
 
   delete(key: string): boolean {
     const rows = stored.get(this.#key);
+    large -= rows?.get(key)?.room ?? 0;
     const deleted = rows?.delete(key) ?? false;
     if (rows?.size === 0) stored.delete(this.#key);
     return deleted;
   }
 
   list<T = unknown>({ prefix = "" }: { readonly prefix?: string } = {}): [string, T][] {
-    const rows = [...(stored.get(this.#key) ?? [])] as [string, T][];
+    const rows = [...(stored.get(this.#key) ?? [])].map(([key, { value }]): [string, T] => [key, value as T]);
     return rows.filter(([key]) => key.startsWith(prefix)).sort(([one], [other]) => (one < other ? -1 : 1));
   }
 }
+
+/** About the bytes that plain data takes in memory. */
+function sizeOf(value: unknown): number {
+  if (typeof value === "string") return value.length + VALUE;
+  if (ArrayBuffer.isView(value)) return value.byteLength + VALUE;
+  if (typeof value !== "object" || value === null) return VALUE;
+  return Object.entries(value).reduce((sum, [key, one]) => sum + key.length + sizeOf(one), VALUE);
+}
+
+/** Bytes of a value besides its text: a pointer and a header. */
+const VALUE = 16;

@@ -2,7 +2,14 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { nameOf, objectNamed } from "../../../src/edge/volatile/object-named.ts";
-import { alarms, ownerOf, storageOf, type VolatileKind } from "../../../src/edge/volatile/object-storage.ts";
+import {
+  alarms,
+  LARGE_ROWS,
+  ownerOf,
+  SMALL_ROW,
+  storageOf,
+  type VolatileKind,
+} from "../../../src/edge/volatile/object-storage.ts";
 
 /** The storage of a new instance of an object without storage. */
 function open(name: string, kind: VolatileKind = "TUNNEL") {
@@ -23,6 +30,22 @@ describe("an object without storage", () => {
     open("copied").kv.put("key", state);
     state.octets[0] = 2;
     assert.deepEqual(open("copied").kv.get("key"), { octets: new Uint8Array([1]) });
+  });
+
+  it("is refused a long row when all of them would take too much, and keeps what it has", async () => {
+    const row = "x".repeat(1024 * 1024);
+    const names = Array.from({ length: LARGE_ROWS / row.length }, (_, n) => `large ${n}`);
+    for (const name of names.slice(1)) open(name).kv.put("rest", row);
+    const { kv } = open("too much");
+    kv.put("rest", "before");
+    assert.throws(() => kv.put("rest", row), /no room for a row/);
+    assert.equal(kv.get("rest"), "before");
+    kv.put("owner", "x".repeat(SMALL_ROW / 2));
+    open(names[1] ?? "").kv.delete("rest");
+    await open(names[2] ?? "").deleteAll();
+    // A row takes the room of the one that it replaces.
+    for (let time = 0; time < 3; time += 1) kv.put("rest", row);
+    for (const name of [...names, "too much"]) await open(name).deleteAll();
   });
 
   it("lists its rows in order, by prefix", () => {
