@@ -26,13 +26,14 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
 
 /** Folders and files of the edge: each may import those listed for it, and nothing else. */
 const EDGE = [
+  ["local-worker.ts"],
   ["worker.ts"],
   ["status-page"],
   ["http", "tunnel", "link", "egress"],
   ["endpoint", "pumps", "inboxes"],
   ["mailbox", "plain-stream", "operator-sessions"],
   ["admission"],
-  ["origin", "collector"],
+  ["origin", "collector", "volatile"],
   ["env.ts", "disk-full.ts", "open-files.ts", "stopping.ts"],
   ["is-command.ts"],
   ["rpc"],

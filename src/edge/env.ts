@@ -5,6 +5,7 @@
  */
 
 import type { Settings } from "./policy/settings.ts";
+import type { ClockRpc } from "./rpc/clock-rpc.ts";
 import type { CollectorRpc } from "./rpc/collector-rpc.ts";
 import type { DirectoryRpc } from "./rpc/directory-rpc.ts";
 import type { EgressRpc } from "./rpc/egress-rpc.ts";
@@ -25,7 +26,7 @@ export interface Env extends Settings {
   readonly INBOXES: DurableObjectNamespace<InboxesRpc>;
   /** One object that knows which mailboxes exist. */
   readonly DIRECTORY: DurableObjectNamespace<DirectoryRpc>;
-  /** One object per limited principal or source; `meteredName` gives the names of principals. */
+  /** One object per limited principal or source, and per account of a sender; `meteredName` gives the names of principals. */
   readonly METER: DurableObjectNamespace<MeterRpc>;
   /** One object per plain stream, named by its name. */
   readonly PLAIN_STREAM: DurableObjectNamespace<PlainStreamRpc>;
@@ -39,6 +40,10 @@ export interface Env extends Settings {
   readonly OPERATOR_SESSIONS: DurableObjectNamespace<OperatorSessionsRpc>;
   /** Where counts are written to as well, if it is bound. */
   readonly ANALYTICS?: AnalyticsEngineDataset;
+  /** The Meters of principals and sources where they have no storage; see volatile/object-named.ts. Unset elsewhere. */
+  readonly CONNECTION_METER?: DurableObjectNamespace<MeterRpc>;
+  /** One object that rings the alarms of objects without storage, named as theirs are. Unset elsewhere. */
+  readonly CLOCK?: { get(name: string): DurableObjectStub<ClockRpc> };
   /** Names the run of the command that runs the edge on this machine. Unset elsewhere. */
   readonly LOCAL_RUN?: string;
   /** Identifies the command that runs the edge on this machine. Unset elsewhere. */

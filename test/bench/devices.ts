@@ -11,7 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { AUDIENCE, ed25519, type Issuer, jwks } from "../edge/issuer.ts";
 import { Child } from "../support/rpc.ts";
 import { agentOf, ask } from "./ask.ts";
-import { cpuSeconds, type Running, residentOctets, startEdge, startParkWorker } from "./edges.ts";
+import { cpuSeconds, type Running, residentOctets, startEdge, startMailboxesWorker, startParkWorker } from "./edges.ts";
 import type { Arrivals, Connected, Connecting, Kind, Party, Placed, Stay } from "./parked-clients.ts";
 import { type Figure, type Goal, quantile, type Section, short } from "./report.ts";
 
@@ -52,6 +52,7 @@ const BODY = Buffer.alloc(100, "m");
 
 const EDGE = "edge";
 const FLOOR = "floor: bare worker with a doorbell object";
+const QUEUES = "the same with two durable queues, listed";
 
 /** One of the two, with its client processes. */
 class Side {
@@ -158,7 +159,10 @@ export async function* devices(quick: boolean): AsyncGenerator<Section> {
   try {
     const [floor, edge] = await startBoth(folder, issuer, count);
     sides.push(floor, edge);
-    yield await connects(floor, edge);
+    const queues = await startQueues(folder, floor);
+    sides.push(queues);
+    yield await connects(floor, queues, edge);
+    await queues.disconnect();
     const rest = await Promise.all([floor, edge].map((side) => side.connect(TIMED, count, CONNECTS)));
     const failed = rest.flatMap((one) => one.failed);
     if (failed.length > 0)
@@ -192,13 +196,25 @@ async function startBoth(folder: string, issuer: Issuer, count: number): Promise
   ];
 }
 
-async function connects(floor: Side, edge: Side): Promise<Section> {
+/** What connecting takes at least if what waits for a device is durable. Its devices are not parked. */
+async function startQueues(folder: string, { devices }: Side): Promise<Side> {
+  const state = join(folder, "queues");
+  mkdirSync(state);
+  const running = await startMailboxesWorker(state);
+  return new Side(QUEUES, running, { kind: "floor", port: running.port }, devices);
+}
+
+async function connects(floor: Side, queues: Side, edge: Side): Promise<Section> {
   const rate = async (side: Side) => {
     const { seconds, failed } = await side.connect(0, TIMED);
     return { value: (Math.min(TIMED, side.devices.length) - failed.length) / seconds, failed };
   };
-  const [bare, own] = [await rate(floor), await rate(edge)];
+  const [bare, durable, own] = [await rate(floor), await rate(queues), await rate(edge)];
   const ratio = own.value / bare.value;
+  const ratios = [
+    { name: FLOOR, ratio },
+    { name: QUEUES, ratio: own.value / durable.value },
+  ];
   const figure = (side: Side, { value, failed }: typeof own, against: Figure["against"]): Figure => ({
     ...EMPTY,
     name: side.name,
@@ -212,7 +228,11 @@ async function connects(floor: Side, edge: Side): Promise<Section> {
     name: `${Math.min(TIMED, edge.devices.length)} devices of one address connect, each with its own token (floor: without)`,
     unit: "connects/s",
     counted: "devices",
-    figures: [figure(floor, bare, []), figure(edge, own, [{ name: FLOOR, ratio }])],
+    figures: [
+      figure(floor, bare, []),
+      figure(queues, durable, [{ name: FLOOR, ratio: durable.value / bare.value }]),
+      figure(edge, own, ratios),
+    ],
     goals: [
       { text: `at least 0.5 of the floor (${short(ratio)})`, met: ratio >= 0.5 },
       { text: `all get in (${own.failed.slice(0, 3).join("; ") || "all"})`, met: own.failed.length === 0 },

@@ -66,6 +66,12 @@ export function startParkWorker(state: string): Promise<Running> {
   return startWorker("park-worker.ts", { objects: { PARK: "Park" } }, state);
 }
 
+/** The same with mailboxes, as the only objects that have storage. */
+export function startMailboxesWorker(state: string): Promise<Running> {
+  const queues = { objects: { QUEUE: "Queue", LIST: "List" }, volatile: { PARK: "Park" } };
+  return startWorker("park-worker.ts", queues, state);
+}
+
 /** The floor of files, with its object in a folder. */
 export function startFilesWorker(state: string): Promise<Running> {
   return startWorker("files-worker.ts", { objects: { STORE: "Store", END: "End" } }, state);
@@ -74,7 +80,7 @@ export function startFilesWorker(state: string): Promise<Running> {
 /** A worker of one file, with the edge's own settings of workerd and compatibility. */
 async function startWorker(
   file: string,
-  { texts = {}, objects = {} }: Partial<Pick<WorkerDefinition, "texts" | "objects">>,
+  { texts = {}, objects = {}, volatile = {} }: Partial<Pick<WorkerDefinition, "texts" | "objects" | "volatile">>,
   state?: string,
 ): Promise<Running> {
   const before = workerds();
@@ -83,7 +89,7 @@ async function startWorker(
   const { compatibilityDate, compatibilityFlags } = wranglerConfig();
   const run = await beginRun(undefined);
   const runtime = await superviseWorkerd({
-    worker: { name: "bench", code, compatibilityDate, compatibilityFlags, texts, objects },
+    worker: { name: "bench", code, compatibilityDate, compatibilityFlags, texts, objects, volatile },
     front: { host: "127.0.0.1", port },
     run,
     state,

@@ -7,25 +7,35 @@
  *   GET /name?stream=S          its body begins at once; what the object rings is sent in it, and an octet each S seconds
  *   POST /name                  stores the body as a row, and rings. Answers 204, or 410 if no device is there
  *   POST /name?up               its body is read to its end
+ *
+ * With mailboxes, a device that connects also has what no edge can do without: a durable queue of its identity and one of
+ * its own, each with a table, its consumer and an alarm, and a row for each in a list. The object that rings has no storage
+ * then, as on an edge of one machine.
  */
 import { DurableObject } from "cloudflare:workers";
 
 interface Env {
   readonly PARK: DurableObjectNamespace<Park>;
+  /** Only with mailboxes. */
+  readonly QUEUE?: DurableObjectNamespace<Queue>;
+  readonly LIST?: DurableObjectNamespace<List>;
 }
 
 /** Length of a streamed answer, the largest that LongLived allows. */
 const LENGTH = 90 * 1024 * 1024;
 
+const DAY = 24 * 3600_000;
+
 export class Park extends DurableObject<Env> {
-  readonly #sql: SqlStorage;
+  readonly #sql: SqlStorage | undefined;
 
   constructor(context: DurableObjectState, env: Env) {
     super(context, env);
     context.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
-    this.#sql = context.storage.sql;
+    const storage: DurableObjectStorage | undefined = context.storage;
+    this.#sql = storage?.sql;
     this.#sql
-      .exec("CREATE TABLE IF NOT EXISTS log (n INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)")
+      ?.exec("CREATE TABLE IF NOT EXISTS log (n INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)")
       .toArray();
   }
 
@@ -34,7 +44,7 @@ export class Park extends DurableObject<Env> {
       const body = await request.arrayBuffer();
       const sockets = this.ctx.getWebSockets();
       if (sockets.length === 0) return new Response(null, { status: 410 });
-      this.#sql.exec("INSERT INTO log (body) VALUES (?)", body).toArray();
+      this.#sql?.exec("INSERT INTO log (body) VALUES (?)", body).toArray();
       for (const socket of sockets) socket.send(body);
       return new Response(null, { status: 204 });
     }
@@ -50,6 +60,40 @@ export class Park extends DurableObject<Env> {
   }
 }
 
+/** The queue of one peer: it is listed, and has a consumer. */
+export class Queue extends DurableObject<Env> {
+  async attach(consumer: string): Promise<void> {
+    await this.env.LIST?.getByName("list").enter(String(this.ctx.id.name));
+    this.ctx.storage.sql
+      .exec("CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+      .toArray();
+    for (const name of ["version", "next", "entered", "generation", "consumer"]) {
+      this.ctx.storage.sql.exec("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", name, consumer).toArray();
+    }
+    await this.ctx.storage.setAlarm(Date.now() + DAY);
+  }
+
+  override async alarm(): Promise<void> {}
+}
+
+export class List extends DurableObject<Env> {
+  async enter(name: string): Promise<void> {
+    this.ctx.storage.kv.put(name, true);
+  }
+}
+
+async function attach(name: string, { QUEUE }: Env): Promise<void> {
+  if (QUEUE === undefined) return;
+  await Promise.all([name, `${name}/pc`].map((peer) => QUEUE.getByName(peer).attach(name)));
+}
+
+/** Objects without storage have a namespace that knows names alone. */
+function parkNamed({ PARK, QUEUE }: Env, name: string): DurableObjectStub<Park> {
+  if (QUEUE === undefined) return PARK.getByName(name);
+  const { get } = PARK as unknown as { get(name: string): DurableObjectStub<Park> };
+  return get.call(PARK, name);
+}
+
 export default {
   async fetch(request: Request, env: Env, context: ExecutionContext): Promise<Response> {
     const { pathname, searchParams } = new URL(request.url);
@@ -58,7 +102,10 @@ export default {
       while (reader !== undefined && !(await reader.read()).done);
       return new Response(null, { status: 204 });
     }
-    const stub = env.PARK.getByName(pathname);
+    const stub = parkNamed(env, pathname);
+    // The first GET of one that polls has no hold.
+    const begins = request.method === "GET" && (searchParams.get("hold") ?? "0") === "0";
+    if (begins) await attach(pathname, env);
     if (request.method === "POST" || request.headers.get("Upgrade") !== null) return stub.fetch(request);
     const { webSocket } = await stub.fetch(request.url, { headers: { Upgrade: "websocket" } });
     if (webSocket === null) return new Response(null, { status: 500 });

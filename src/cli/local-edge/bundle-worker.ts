@@ -11,7 +11,7 @@ import { argv, pid } from "node:process";
 import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
-const WORKER = join(ROOT, "src/edge/worker.ts");
+const WORKER = join(ROOT, "src/edge/local-worker.ts");
 
 /** Making a bundle takes as long as all else that an edge does to start. */
 const CACHE = join(ROOT, "node_modules/.cache/grooveway-worker");

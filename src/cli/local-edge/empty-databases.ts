@@ -1,7 +1,8 @@
 /**
  * Removes what workerd leaves in a state folder: a file for each object that was only named, or has deleted its data,
  * and write-ahead logs of up to 4 MiB that are not checkpointed at exit. Cloudflare leaves neither. Also removes Meters
- * of the first release, which set no alarm: if a principal never returned, nothing would wake its Meter to clean up.
+ * of the first release, which set no alarm: if a principal never returned, nothing would wake its Meter to clean up; and
+ * Tunnels of releases that kept them on disk: their virtual connections have ended with the process.
  *
  * Call this only while no workerd uses the state folder.
  *
@@ -21,6 +22,9 @@ const METER = "-Meter";
 /** A database with more bytes in use is no left-over, and is not opened. */
 const LARGEST = 256 * 1024;
 
+/** Suffix of the folder that held Tunnels. */
+const TUNNEL = "-Tunnel";
+
 /** Key of the alarm in workerd's own table. */
 const ALARM = 1;
 
@@ -36,6 +40,11 @@ export function sweepEmptyDatabases(state: string): number {
   for (const folder of entriesOf(join(state, "do"))) {
     if (!folder.isDirectory()) continue;
     const path = join(state, "do", folder.name);
+    if (folder.name.endsWith(TUNNEL)) {
+      removed += entriesOf(path).filter(({ name }) => OBJECT.test(name)).length;
+      rmSync(path, { recursive: true, force: true });
+      continue;
+    }
     const alarms = alarmsOf(join(path, METADATA));
     // If the alarms cannot be read, keep all objects.
     if (alarms === undefined) continue;

@@ -256,12 +256,17 @@ export function settingsOf(options: LocalEdgeOptions): Required<GivenSettings> {
   };
 }
 
+/** Classes of objects without storage, by the names of their bindings; see edge/volatile/object-named.ts. */
+const VOLATILE = { TUNNEL: "Tunnel", CONNECTION_METER: "ConnectionMeter", CLOCK: "Clock" };
+
 function definition(code: string, secret: string, options: LocalEdgeOptions): WorkerDefinition {
   const { name, compatibilityDate, compatibilityFlags, objects, variables } = wranglerConfig();
   const given = Object.entries(settingsOf(options)).filter((pair): pair is [string, string] => pair[1] !== undefined);
   const unset = Object.fromEntries(variables.map((variable) => [variable, ""]));
   const texts = { ...unset, ...Object.fromEntries(given), LOCAL_SECRET: secret };
-  return { name, code, compatibilityDate, compatibilityFlags, objects, texts };
+  // Other code may not have these classes.
+  const volatile = options.code === undefined ? VOLATILE : {};
+  return { name, code, compatibilityDate, compatibilityFlags, objects, volatile, texts };
 }
 
 /** Returns the worker as one module: from the published package, or bundled from source in the repository. */

@@ -17,6 +17,11 @@ export interface WorkerDefinition {
   readonly compatibilityFlags: readonly string[];
   /** Classes of Durable Objects, with SQLite, by the names of their bindings. */
   readonly objects: Readonly<Record<string, string>>;
+  /**
+   * Classes of objects without storage, by the names of their bindings. A binding that {@link objects} has too is of this
+   * class where the runtime knows such objects.
+   */
+  readonly volatile?: Readonly<Record<string, string>>;
   /** Variables by name. They may be secrets. */
   readonly texts: Readonly<Record<string, string>>;
 }

@@ -40,15 +40,15 @@ export function formatWorkerdConfig(config: WorkerdConfig): string {
   const tls = `(keypair = (privateKey = embed ${text(KEY_FILE)}, certificateChain = embed ${text(CERT_FILE)}))`;
   const bindings = [
     ...Object.entries(worker.texts).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`),
-    ...Object.entries(worker.objects).map(
+    ...Object.entries({ ...worker.objects, ...worker.volatile }).map(
       ([name, className]) => `(name = ${text(name)}, durableObjectNamespace = ${text(className)})`,
     ),
   ];
   // The key is the name of the folder of a class, and part of the ids of its objects: it must never change.
-  const namespaces = Object.values(worker.objects).map(
-    (className) =>
-      `(className = ${text(className)}, enableSql = true, uniqueKey = ${text(`${worker.name}-${className}`)})`,
-  );
+  const stored = ({ className }: ObjectClass) =>
+    `(className = ${text(className)}, enableSql = true, uniqueKey = ${text(`${worker.name}-${className}`)})`;
+  const volatile = ({ className }: ObjectClass) => `(className = ${text(className)}, ephemeralLocal = void)`;
+  const namespaces = classesOf(worker).map((one) => (one.isStored ? stored(one) : volatile(one)));
   return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [
@@ -75,6 +75,19 @@ const config :Workerd.Config = (
   structuredLogging = true
 );
 `;
+}
+
+interface ObjectClass {
+  readonly className: string;
+  readonly isStored: boolean;
+}
+
+function classesOf({ objects, volatile = {} }: WorkerDefinition): ObjectClass[] {
+  const stored = Object.entries(objects).filter(([name]) => volatile[name] === undefined);
+  return [
+    ...stored.map(([, className]) => ({ className, isStored: true })),
+    ...Object.values(volatile).map((className) => ({ className, isStored: false })),
+  ];
 }
 
 function list(items: readonly string[]): string {

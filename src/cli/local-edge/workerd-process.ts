@@ -108,7 +108,7 @@ export class WorkerdProcess {
         if (text !== undefined) await writeFile(inRun(name), text, { mode: 0o600 });
       }
       const child = run.start(() =>
-        spawn(workerdBinary(), ["serve", inRun("config.capnp"), "--control-fd=3"], {
+        spawn(workerdBinary(), ["serve", "--experimental", inRun("config.capnp"), "--control-fd=3"], {
           stdio: ["ignore", "pipe", "pipe", "pipe"],
           windowsHide: true,
           // In a group of its own: Ctrl-C is for the command, which tells the devices before it ends workerd.

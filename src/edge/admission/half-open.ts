@@ -7,16 +7,17 @@
 import { within } from "../../lib/runtime/timeout.ts";
 import type { Env } from "../env.ts";
 import type { Entrance, MeterRpc } from "../rpc/meter-rpc.ts";
+import { meterNamed, nameOf } from "../volatile/object-named.ts";
 import { METER_TIMEOUT } from "./limits.ts";
 
 export class HalfOpen {
-  readonly #env: Pick<Env, "METER">;
+  readonly #env: Pick<Env, "METER" | "CONNECTION_METER">;
   readonly #context: Pick<DurableObjectState, "id" | "waitUntil">;
   #meter: DurableObjectStub<MeterRpc> | undefined;
   #name = "";
 
   /** @param context of the Tunnel */
-  constructor(env: Pick<Env, "METER">, context: Pick<DurableObjectState, "id" | "waitUntil">) {
+  constructor(env: Pick<Env, "METER" | "CONNECTION_METER">, context: Pick<DurableObjectState, "id" | "waitUntil">) {
     this.#env = env;
     this.#context = context;
   }
@@ -30,8 +31,8 @@ export class HalfOpen {
    */
   async begin(name: string): Promise<number | undefined> {
     if (name === "") return undefined;
-    const meter = this.#env.METER.getByName(name);
-    const beginning: Promise<Entrance> = meter.begin(this.#context.id.name ?? "");
+    const meter = meterNamed(this.#env, name);
+    const beginning: Promise<Entrance> = meter.begin(nameOf(this.#context));
     const answer = await within(METER_TIMEOUT, beginning).catch(() => undefined);
     if (answer?.value.ok === false) return answer.value.retryAfter;
     this.#meter = meter;
@@ -45,7 +46,7 @@ export class HalfOpen {
    * @param entered name of the Meter that it has entered, which has uncounted it
    */
   end(entered = ""): void {
-    const ended = entered === this.#name ? undefined : this.#meter?.begun(this.#context.id.name ?? "");
+    const ended = entered === this.#name ? undefined : this.#meter?.begun(nameOf(this.#context));
     this.#meter = undefined;
     if (ended !== undefined) this.#context.waitUntil(ended.catch(() => undefined));
   }

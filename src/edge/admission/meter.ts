@@ -31,6 +31,8 @@ import {
   type Reservation,
   type Reserved,
 } from "../rpc/meter-rpc.ts";
+import { tunnelNamed } from "../volatile/object-named.ts";
+import { type ObjectStorage, storageOf } from "../volatile/object-storage.ts";
 import {
   AMPLE_OCTETS,
   ASK_AFTER,
@@ -52,6 +54,7 @@ const CONNECTION = "connection:";
 const CONNECTS = "connects";
 
 export class Meter extends DurableObject<Env> implements MeterRpc {
+  readonly #storage: ObjectStorage;
   readonly #rate: Rate;
   readonly #account: SenderAccount;
   readonly #holders: StreamHolders;
@@ -72,16 +75,18 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
     const now = Date.now();
+    const storage = storageOf(ctx, env, "CONNECTION_METER");
+    this.#storage = storage;
     const rate = parseRate(env.RATE ?? "");
     this.#rate = rate;
-    this.#account = new SenderAccount(ctx.storage.kv, parseQuota(env.QUOTA ?? "").sender);
-    this.#holders = new StreamHolders(ctx.storage.kv, rate.streams);
+    this.#account = new SenderAccount(storage.kv, parseQuota(env.QUOTA ?? "").sender);
+    this.#holders = new StreamHolders(storage.kv, rate.streams);
     this.#octets = bucket(rate.octets, rate.octets * BURST, now);
     // A rate of one a second needs a burst of at least one.
     this.#messages = bucket(rate.messages, Math.max(1, rate.messages * BURST), now);
-    const connects = ctx.storage.kv.get<Pick<Bucket, "level" | "at">>(CONNECTS);
+    const connects = storage.kv.get<Pick<Bucket, "level" | "at">>(CONNECTS);
     this.#connects = { ...bucket(rate.connects / 60, rate.connects, now), ...connects };
-    for (const [key] of ctx.storage.kv.list({ prefix: CONNECTION })) {
+    for (const [key] of storage.kv.list({ prefix: CONNECTION })) {
       this.#connections.set(key.slice(CONNECTION.length), 0);
     }
     if (connects !== undefined || this.#isHeld) ctx.waitUntil(this.#lookIfNever());
@@ -89,9 +94,9 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
 
   /** Sets the alarm for rows that an older version has stored without one. */
   async #lookIfNever(): Promise<void> {
-    if ((await this.ctx.storage.getAlarm()) !== null || this.#lookAt !== Number.POSITIVE_INFINITY) return;
+    if ((await this.#storage.getAlarm()) !== null || this.#lookAt !== Number.POSITIVE_INFINITY) return;
     this.#lookAt = Date.now();
-    await this.ctx.storage.setAlarm(this.#lookAt);
+    await this.#storage.setAlarm(this.#lookAt);
   }
 
   /** Counts a virtual connection that begins. One that is counted already is admitted. It is no longer half open. */
@@ -102,14 +107,14 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     const may = take(this.#connects, 1, Date.now());
     if (!may) return { ok: false, retryAfter: this.#untilConnect(), limit: "connects" };
     const { level, at } = this.#connects;
-    this.ctx.storage.kv.put(CONNECTS, { level, at });
+    this.#storage.kv.put(CONNECTS, { level, at });
     if (this.#connections.size >= this.#rate.connections) await this.#askSilent();
     if (this.#connections.size >= this.#rate.connections) {
       this.#look();
       return { ok: false, retryAfter: Math.max(FULL_RETRY, this.#untilConnect()), limit: "connections" };
     }
     this.#connections.set(connection, Date.now());
-    this.ctx.storage.kv.put(CONNECTION + connection, true);
+    this.#storage.kv.put(CONNECTION + connection, true);
     this.#look();
     return { ok: true };
   }
@@ -118,8 +123,13 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
   async leave(connection: string): Promise<void> {
     this.#active.delete(connection);
     if (!this.#connections.delete(connection)) return;
-    this.ctx.storage.kv.delete(CONNECTION + connection);
+    this.#storage.kv.delete(CONNECTION + connection);
     this.#look();
+  }
+
+  /** Called by the Clock of objects without storage. */
+  async alarmDue(): Promise<void> {
+    await this.alarm();
   }
 
   override async alarm(): Promise<void> {
@@ -129,7 +139,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     await this.#askHolders();
     const remembered = this.#isHeld || levelOf(this.#connects, Date.now()) < this.#rate.connects;
     if (remembered) this.#look();
-    else if (this.#account.total === 0) await this.ctx.storage.deleteAll();
+    else if (this.#account.total === 0) await this.#storage.deleteAll();
   }
 
   async hold(holder: string, streams: number): Promise<boolean> {
@@ -151,7 +161,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
   async reserve(mailbox: string, reservation: Reservation): Promise<Reserved | undefined> {
     const octets = this.#account.reserve(mailbox, reservation);
     const isUnused = this.#account.total === 0 && !this.#isHeld;
-    if (isUnused && this.#lookAt === Number.POSITIVE_INFINITY) await this.ctx.storage.deleteAll();
+    if (isUnused && this.#lookAt === Number.POSITIVE_INFINITY) await this.#storage.deleteAll();
     if (octets === undefined) return undefined;
     const { identity } = reservation;
     const isAmple = this.#account.left(identity) >= AMPLE_OCTETS;
@@ -166,7 +176,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     const at = now + (this.#isHeld ? METER_LOOK : 1 + wait(this.#connects, this.#rate.connects, now));
     if (at >= this.#lookAt) return;
     this.#lookAt = at;
-    this.ctx.waitUntil(this.ctx.storage.setAlarm(at));
+    this.ctx.waitUntil(this.#storage.setAlarm(at));
   }
 
   /**
@@ -275,7 +285,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     for (let from = 0; from < connections.length; from += ASK_AT_ONCE) {
       const asked = connections.slice(from, from + ASK_AT_ONCE).map(async (connection) => {
         // One that does not answer counts as existing; otherwise the limit could be exceeded.
-        const status = this.env.TUNNEL.getByName(connection).status();
+        const status = tunnelNamed(this.env, connection).status();
         const answer = await within(ASK_TIMEOUT, status).catch(() => undefined);
         if (answer?.value.live === false) await this.leave(connection);
       });

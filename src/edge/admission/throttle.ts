@@ -15,6 +15,7 @@ import type { Env } from "../env.ts";
 import { counters } from "../metrics/counters.ts";
 import { parseRate, type Rate } from "../policy/rate-setting.ts";
 import type { Amount, Entrance, Lease, MeterRpc } from "../rpc/meter-rpc.ts";
+import { meterNamed } from "../volatile/object-named.ts";
 import { CREDIT, FIRST_LEASE, LATE, METER_TIMEOUT, WAKES, YIELD, YIELD_MOST } from "./limits.ts";
 
 /**
@@ -26,10 +27,10 @@ import { CREDIT, FIRST_LEASE, LATE, METER_TIMEOUT, WAKES, YIELD, YIELD_MOST } fr
 export function throttleOf(
   name: string | undefined,
   connection: string,
-  env: Pick<Env, "METER" | "RATE">,
+  env: Pick<Env, "METER" | "CONNECTION_METER" | "RATE">,
 ): Throttle | undefined {
   if (name === undefined) return undefined;
-  return new Throttle(env.METER.getByName(name), connection, parseRate(env.RATE ?? ""));
+  return new Throttle(meterNamed(env, name), connection, parseRate(env.RATE ?? ""));
 }
 
 /** The clock, replaceable by tests. */

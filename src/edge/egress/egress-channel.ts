@@ -41,6 +41,7 @@ import type { Attached, Taken } from "../rpc/mailbox-rpc.ts";
 import { type MessageBatch, pack } from "../rpc/message-batch.ts";
 import { holderName } from "../rpc/meter-rpc.ts";
 import type { BatchTarget, TunnelRpc } from "../rpc/tunnel-rpc.ts";
+import { meterNamed, tunnelNamed } from "../volatile/object-named.ts";
 import { ACKNOWLEDGE_OCTETS, BATCH, CREDIT, IDLE, KEPT } from "./limits.ts";
 import { type ConnectionOwner, OriginConnection } from "./origin-connection.ts";
 
@@ -124,7 +125,7 @@ export class EgressChannel implements ConnectionOwner {
     this.#standing.patrol();
     const metered = meteredName(device.url, hasToken(principal) ? principal.id : undefined, env);
     this.#throttle = throttleOf(metered, `egress ${tunnel}`, env);
-    const meter = metered === undefined ? undefined : env.METER.getByName(metered);
+    const meter = metered === undefined ? undefined : meterNamed(env, metered);
     this.#reservation = new StreamReservation(meter, holderName(device.url, route));
     const resume = readStreamResume(env.STREAM_RESUME ?? "");
     this.engine = new StreamChannel({
@@ -312,7 +313,7 @@ export class EgressChannel implements ConnectionOwner {
     if (this.#to.generation !== generation) this.#to = { peer: device.url, generation };
     const taken = await this.#host.socketTo(tunnel)?.pass(this.#to, batch);
     if (taken !== undefined) return taken;
-    if (this.#tunnel?.name !== tunnel) this.#tunnel = { name: tunnel, stub: env.TUNNEL.getByName(tunnel) };
+    if (this.#tunnel?.name !== tunnel) this.#tunnel = { name: tunnel, stub: tunnelNamed(env, tunnel) };
     return await this.#tunnel.stub.stream(device.url, generation, batch);
   }
 

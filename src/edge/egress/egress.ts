@@ -42,6 +42,7 @@ import type { DevicePath, EgressRpc, EgressStatus } from "../rpc/egress-rpc.ts";
 import type { Taken } from "../rpc/mailbox-rpc.ts";
 import { type MessageBatch, unpack } from "../rpc/message-batch.ts";
 import { type BatchTarget, STREAM } from "../rpc/tunnel-rpc.ts";
+import { tunnelNamed } from "../volatile/object-named.ts";
 import { type ChannelHost, type Device, deviceOf, EgressChannel, messageFor } from "./egress-channel.ts";
 import { CHANNELS, DIALS, KEEP_AWAKE, KEPT_BY_PLATFORM, KEPT_OF_DEVICE } from "./limits.ts";
 
@@ -138,7 +139,7 @@ export class Egress extends DurableObject<Env> implements EgressRpc {
   /** Tells the device, without a channel, why there is none. */
   #notify({ tunnel, generation }: DevicePath, route: number, reason: Reason): void {
     const batch = messageFor(this.#own, [encodeNotice(route, reason)]);
-    const telling = this.env.TUNNEL.getByName(tunnel).stream(this.#own.url, generation, batch);
+    const telling = tunnelNamed(this.env, tunnel).stream(this.#own.url, generation, batch);
     this.ctx.waitUntil(telling.catch(() => undefined));
   }
 
@@ -205,7 +206,7 @@ export class Egress extends DurableObject<Env> implements EgressRpc {
   }
 
   async #open(watch: TunnelWatch): Promise<void> {
-    const webSocket = await openSocket(this.env.TUNNEL.getByName(watch.tunnel), STREAM.egress);
+    const webSocket = await openSocket(tunnelNamed(this.env, watch.tunnel), STREAM.egress);
     if (this.#watch !== watch) {
       webSocket.close(BELL_CLOSE.done, "replaced");
       return;

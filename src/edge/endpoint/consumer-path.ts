@@ -18,6 +18,7 @@ import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import type { StreamRpc, Taken } from "../rpc/mailbox-rpc.ts";
 import type { MessageBatch } from "../rpc/message-batch.ts";
 import { type BatchTarget, STREAM } from "../rpc/tunnel-rpc.ts";
+import { tunnelNamed } from "../volatile/object-named.ts";
 import { BATCHES_IDLE, BATCHES_RETRY, BATCHES_SOON } from "./limits.ts";
 
 /** How a consumer is reached. */
@@ -142,6 +143,6 @@ export class ConsumerPath {
 /** The consumer of a mailbox, by name: a Tunnel, or the Link of a relay, which has the relay's URL as its name. */
 export function consumerIn(env: Env, name: string): ConsumerAccess {
   if (isRelay(name)) return { stub: env.LINK.getByName(name) };
-  const stub = env.TUNNEL.getByName(name);
+  const stub = tunnelNamed(env, name);
   return { stub, open: () => openSocket(stub, STREAM.batches) };
 }

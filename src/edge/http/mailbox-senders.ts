@@ -30,6 +30,7 @@ import { problem } from "../problem.ts";
 import type { Reason } from "../reasons.ts";
 import type { Room } from "../rpc/mailbox-rpc.ts";
 import { accountName } from "../rpc/meter-rpc.ts";
+import { meterNamed } from "../volatile/object-named.ts";
 import { lookAt } from "./mailbox-rule.ts";
 import { answered } from "./object-calls.ts";
 
@@ -118,7 +119,7 @@ export async function charge({ source }: Pick<Way, "source">, who: Principal, en
   if (name === undefined) return;
   let { octets, messages } = cost;
   while (octets > 0 || messages > 0) {
-    const asked = env.METER.getByName(name).lease("http", { octets, messages }, NOTHING);
+    const asked = meterNamed(env, name).lease("http", { octets, messages }, NOTHING);
     const lease = await within(METER_TIMEOUT, asked).catch(() => undefined);
     if (lease === undefined) return;
     if (lease.value.wait > 0) await scheduler.wait(lease.value.wait);

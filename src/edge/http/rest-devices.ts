@@ -12,6 +12,7 @@ import { isCommand } from "../is-command.ts";
 import { SHARDS } from "../metrics/limits.ts";
 import { problem } from "../problem.ts";
 import { collectorName } from "../rpc/collector-rpc.ts";
+import { tunnelNamed } from "../volatile/object-named.ts";
 import { RETURN_SECONDS, STOP_AT_ONCE, STOP_CONNECTIONS, STOP_TIMEOUT } from "./limits.ts";
 
 /** On a machine of its own, the Worker has one isolate. */
@@ -40,7 +41,7 @@ async function restAll(env: Env): Promise<void> {
     const some = names.slice(at, at + STOP_AT_ONCE);
     await Promise.all(
       some.map((name) =>
-        env.TUNNEL.getByName(name)
+        tunnelNamed(env, name)
           .rest(RETURN_SECONDS)
           .catch(() => undefined),
       ),

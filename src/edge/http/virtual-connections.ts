@@ -28,6 +28,7 @@ import { keepAliveGet, keepAlivePost, keepAliveStream } from "../pumps/keepalive
 import { longLivedGet, longLivedPost } from "../pumps/longlived.ts";
 import { type AdmittedRequest, type Context, goneOf, type TunnelStub, tunnelFor } from "../pumps/tunnel-client.ts";
 import type { Reason } from "../reasons.ts";
+import { tunnelNamed } from "../volatile/object-named.ts";
 import { admitWhole } from "./authorize.ts";
 import { BodyPool, senderOfBodies } from "./body-pool.ts";
 import { acrossOrigins } from "./cross-origin.ts";
@@ -140,14 +141,14 @@ async function admitTo(
   const admitted = await admitWhole(request, env, route, context);
   if (admitted.type === "refused") {
     // Its peers need not wait for a device that does not come back. If this fails, it ends later, for want of requests.
-    if (admitted.reason === "TokenRevoked") context.waitUntil(env.TUNNEL.getByName(guid).judge().catch(logError));
+    if (admitted.reason === "TokenRevoked") context.waitUntil(tunnelNamed(env, guid).judge().catch(logError));
     return { type: "refused", answer: refusal(admitted, route, env) };
   }
   const refused = refusedRelay(relay, route, env);
   if (refused !== undefined) return { type: "refused", answer: refusal(refused, route, env) };
   const { principal, asOf } = admitted;
   const source = sourceOf(request, env.TRUSTED_PROXIES);
-  const tunnel = tunnelFor(env.TUNNEL.getByName(guid), guid, { principal, asOf, source });
+  const tunnel = tunnelFor(tunnelNamed(env, guid), guid, { principal, asOf, source });
   return { type: "found", route, tunnel, mayGrow: mayGrow(principal) };
 }
 

@@ -25,16 +25,33 @@ const EDGE_KEY_OCTETS = 32;
 /** Names that one search looks at: some 10 ms, in which no mailbox can be entered. */
 const SEARCHED = 10_000;
 
+/** Milliseconds for which registrations gather. A busy edge is late with its timers, and gathers more. */
+const GATHER = 1;
+
 export class Directory extends DurableObject<Env> implements DirectoryRpc {
+  /** Registrations that are not written yet, by their keys, and their write. */
+  readonly #entering = new Map<string, string>();
+  #written: Promise<void> | undefined;
+
   /**
-   * Registers a mailbox by its peer's URL.
+   * Registers a mailbox by its peer's URL. Those that register at the same moment are written together, since a write
+   * costs an fsync: a device that connects for the first time has two mailboxes, and others connect with it.
    *
    * @param stamp the registration's id, which `leave` must name
    * @returns the highest number that a deleted mailbox has used
    */
   async enter(peer: string, stamp: string): Promise<number> {
-    this.ctx.storage.kv.put(`mailbox:${peer}`, stamp);
+    this.#entering.set(`mailbox:${peer}`, stamp);
+    this.#written ??= scheduler.wait(GATHER).then(() => this.#write());
+    await this.#written;
     return this.#used;
+  }
+
+  #write(): void {
+    const all = [...this.#entering];
+    this.#entering.clear();
+    this.#written = undefined;
+    for (const [key, stamp] of all) this.ctx.storage.kv.put(key, stamp);
   }
 
   /** Records the highest number that a mailbox has used, before it is deleted. */
@@ -49,6 +66,7 @@ export class Directory extends DurableObject<Env> implements DirectoryRpc {
   /** Unregisters a deleted mailbox. If the mailbox has registered again with another stamp, nothing changes. */
   async leave(peer: string, stamp?: string): Promise<void> {
     const key = `mailbox:${peer}`;
+    if (stamp === undefined || this.#entering.get(key) === stamp) this.#entering.delete(key);
     if (stamp === undefined || this.ctx.storage.kv.get(key) === stamp) this.ctx.storage.kv.delete(key);
   }
 

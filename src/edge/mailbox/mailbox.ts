@@ -90,6 +90,7 @@ import {
 } from "../rpc/plain-stream-rpc.ts";
 import { answer } from "../rpc/read-answers.ts";
 import { producerRefusal, refused } from "../rpc/stream-refusals.ts";
+import { tunnelNamed } from "../volatile/object-named.ts";
 import { Consumption } from "./consumer.ts";
 import { HttpReaders } from "./http-readers.ts";
 import {
@@ -1004,7 +1005,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    * A Link consumes the mailbox of its own name. A relay that has connected to the edge has a Tunnel, as devices do.
    */
   #reader(name: string): ConsumerRpc {
-    return name === this.#peer ? this.env.LINK.getByName(name) : this.env.TUNNEL.getByName(name);
+    return name === this.#peer ? this.env.LINK.getByName(name) : tunnelNamed(this.env, name);
   }
 
   /** Wakes the Link, which sleeps until there is something for its relay. */
@@ -1217,7 +1218,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 
   /** A Link brings messages of its relay. Devices, and relays that have connected to the edge, have Tunnels. */
   #writer(name: string): SenderRpc {
-    return isRelay(name) ? this.env.LINK.getByName(name) : this.env.TUNNEL.getByName(name);
+    return isRelay(name) ? this.env.LINK.getByName(name) : tunnelNamed(this.env, name);
   }
 
   /**

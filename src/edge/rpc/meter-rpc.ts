@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { AlarmRpc } from "./clock-rpc.ts";
+
 /** Whether one more virtual connection is allowed; if not, `retryAfter` seconds until another try may succeed. */
 export type Entrance =
   | { readonly ok: true }
@@ -69,7 +71,7 @@ export function accountName(sender: string): string {
 }
 
 /** The object of one principal, source or sender; `meteredName` gives the name of a principal. */
-export interface MeterRpc extends Rpc.DurableObjectBranded {
+export interface MeterRpc extends Rpc.DurableObjectBranded, AlarmRpc {
   enter(connection: string): Promise<Entrance>;
   leave(connection: string): Promise<void>;
   begin(connection: string): Promise<Entrance>;

@@ -6,6 +6,7 @@
 import type { Principal } from "../../auth/principal.ts";
 import type { KeepAliveTarget, LongLivedTarget, Poll, Target } from "../../encapsulation/index.ts";
 import type { Reason } from "../reasons.ts";
+import type { AlarmRpc } from "./clock-rpc.ts";
 import type { ConsumerRpc, SenderRpc, StreamRpc } from "./mailbox-rpc.ts";
 
 /** The sender of a request that a Worker brings to a Tunnel. */
@@ -101,7 +102,7 @@ export type Exchange =
     };
 
 /** The object of one virtual connection, named by its GUID. */
-export interface TunnelRpc extends Rpc.DurableObjectBranded, ConsumerRpc, SenderRpc, StreamRpc {
+export interface TunnelRpc extends Rpc.DurableObjectBranded, ConsumerRpc, SenderRpc, StreamRpc, AlarmRpc {
   fetch(request: Request): Promise<Response>;
   post(caller: Caller, target: LongLivedTarget, octets: Uint8Array): Promise<Verdict>;
   push(caller: Caller, octets: Uint8Array): Promise<Verdict>;

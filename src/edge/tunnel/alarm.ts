@@ -18,12 +18,12 @@
  */
 
 import { LOST_LOOK } from "./limits.ts";
-import type { Kept } from "./tunnel-storage.ts";
+import type { Kept, StorageContext } from "./tunnel-storage.ts";
 
 export type DeadlineName = "connect" | "token" | "device";
 
 export class Alarm {
-  readonly #context: Pick<DurableObjectState, "storage" | "waitUntil">;
+  readonly #context: StorageContext;
   readonly #kept: Kept;
   readonly #look: () => void;
   readonly #deadlines = new Map<DeadlineName, number>();
@@ -32,10 +32,9 @@ export class Alarm {
   #isSet: boolean | undefined;
 
   /**
-   * @param context of the Tunnel
    * @param look called at the earliest deadline, or sooner; it sets those that remain
    */
-  constructor(context: Pick<DurableObjectState, "storage" | "waitUntil">, kept: Kept, look: () => void) {
+  constructor(context: StorageContext, kept: Kept, look: () => void) {
     this.#context = context;
     this.#kept = kept;
     this.#look = look;

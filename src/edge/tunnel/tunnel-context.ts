@@ -17,6 +17,7 @@ import { messageLimit } from "../policy/quota-setting.ts";
 import { meteredName, parseRate } from "../policy/rate-setting.ts";
 import type { BatchSender } from "../rpc/batch-socket.ts";
 import type { DevicePath } from "../rpc/egress-rpc.ts";
+import { nameOf } from "../volatile/object-named.ts";
 import type { Owner } from "./owner.ts";
 
 /** Limits log lines about refused relays to a burst of 10, then one a second: devices choose the names. */
@@ -34,7 +35,7 @@ export function tunnelContext(
   arrived: () => void,
   egressSocket: () => BatchSender<DevicePath> | undefined,
 ): EndpointContext {
-  const name = ctx.id.name ?? "";
+  const name = nameOf(ctx);
   return {
     name,
     owner: ownership.owner ?? NOBODY,

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { ObjectStorage } from "../volatile/object-storage.ts";
 import type { Owned } from "./owner.ts";
 
 /** The owner of the virtual connection. An object that finds it at startup has lost its memory. */
@@ -18,16 +19,21 @@ interface Found {
   readonly some: boolean;
 }
 
+/** What storage and alarm need of the Tunnel. */
+export interface StorageContext extends Pick<DurableObjectState, "waitUntil"> {
+  readonly storage: ObjectStorage;
+}
+
 export class Kept {
-  readonly #context: Pick<DurableObjectState, "storage" | "waitUntil">;
+  readonly #context: StorageContext;
   #found: Found | undefined;
   /** Whether storage may hold anything, of this version or an older one; undefined if it is as it was found. */
   #some: boolean | undefined;
   #resting: boolean | undefined;
   #cleared: Promise<void> = Promise.resolve();
 
-  /** @param context of the Tunnel. Nothing is read until it is asked for: most objects wake with all that they need. */
-  constructor(context: Pick<DurableObjectState, "storage" | "waitUntil">) {
+  /** @param context Nothing is read until it is asked for: most objects wake with all that they need. */
+  constructor(context: StorageContext) {
     this.#context = context;
   }
 
@@ -104,7 +110,7 @@ export class Kept {
 }
 
 /** Undefined if the storage cannot be read: another version of the platform may have written it. */
-function read({ kv }: DurableObjectStorage): Map<string, unknown> | undefined {
+function read({ kv }: ObjectStorage): Map<string, unknown> | undefined {
   try {
     return new Map(kv.list());
   } catch {

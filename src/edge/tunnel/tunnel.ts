@@ -49,6 +49,8 @@ import {
   targetOf,
   type Verdict,
 } from "../rpc/tunnel-rpc.ts";
+import { nameOf } from "../volatile/object-named.ts";
+import { storageOf } from "../volatile/object-storage.ts";
 import { Alarm } from "./alarm.ts";
 import { BatchSockets } from "./batch-sockets.ts";
 import { pull, push } from "./bulk-streams.ts";
@@ -93,8 +95,10 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     super(ctx, env);
     // With it, the platform also lets the object finish its work before it evicts one that has no socket.
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
-    this.#kept = new Kept(ctx);
-    this.#alarm = new Alarm(ctx, this.#kept, () => this.#look());
+    const storage = storageOf(ctx, env, "TUNNEL");
+    const storing = { storage, waitUntil: (promise: Promise<unknown>) => ctx.waitUntil(promise) };
+    this.#kept = new Kept(storing);
+    this.#alarm = new Alarm(storing, this.#kept, () => this.#look());
     this.#hibernation = new Hibernation(this.#kept, this.#alarm, () => this.#settled());
     const left = this.#hibernation.recall([...ctx.getWebSockets(TAG.device), ...ctx.getWebSockets(TAG.bell)]);
     this.#owner = new Owner(env, ctx, (reason) => this.#refuse(reason), left?.rest ?? this.#kept.owned);
@@ -120,7 +124,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     for (const socket of sockets) socket.close(BELL_CLOSE.refused, "ConnectionLost");
     if (!this.#kept.some && sockets.length === 0) return;
     this.#over("ConnectionLost");
-    const throttle = throttleOfBearer(this.#owner.standing.bearer, ctx.id.name ?? "", env);
+    const throttle = throttleOfBearer(this.#owner.standing.bearer, this.#name, env);
     if (throttle !== undefined) ctx.waitUntil(throttle.leave());
   }
 
@@ -353,6 +357,11 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     this.webSocketClose(socket, BELL_CLOSE.deviceGone);
   }
 
+  /** Called by the Clock of objects without storage. */
+  async alarmDue(): Promise<void> {
+    await this.alarm();
+  }
+
   override async alarm(): Promise<void> {
     this.#alarm.fired();
     // If the clearing failed, this throws, and the platform calls the alarm again.
@@ -505,7 +514,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   }
 
   get #name(): string {
-    return this.ctx.id.name ?? "";
+    return nameOf(this.ctx);
   }
 
   /** What to save for eviction. Nothing before the device is admitted: a timer keeps the object in memory until then. */

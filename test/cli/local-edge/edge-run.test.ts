@@ -228,7 +228,7 @@ describe("databases of empty objects", () => {
 
   it("are removed, and no others", async (context) => {
     const state = await folder(context);
-    const at = join(state, "do", "grooveway-Tunnel");
+    const at = join(state, "do", "grooveway-Mailbox");
     mkdirSync(at, { recursive: true });
     const of = (id: string) => join(at, `${id}.sqlite`);
     const tables = "CREATE TABLE segments (n); CREATE TABLE _cf_KV (key TEXT PRIMARY KEY, value BLOB);";
@@ -289,7 +289,7 @@ describe("databases of empty objects", () => {
 
   it("are removed even if large, when all pages are free", async (context) => {
     const state = await folder(context);
-    const at = join(state, "do", "grooveway-Tunnel");
+    const at = join(state, "do", "grooveway-Mailbox");
     mkdirSync(at, { recursive: true });
     database(
       join(at, `${ids.key}.sqlite`),
@@ -305,7 +305,17 @@ describe("databases of empty objects", () => {
     assert.equal(existsSync(join(at, `${ids.kept}.sqlite`)), true);
   });
 
-  it("do not accumulate over a restart after 90 requests for unknown connections", async (context) => {
+  it("include all Tunnels of a release that had them on disk", async (context) => {
+    const state = await folder(context);
+    const at = join(state, "do", "grooveway-Tunnel");
+    mkdirSync(at, { recursive: true });
+    database(join(at, `${ids.kept}.sqlite`), "CREATE TABLE t (n); INSERT INTO t VALUES (1)");
+    database(join(at, "metadata.sqlite"), "CREATE TABLE _cf_ALARM (actor_id TEXT PRIMARY KEY) WITHOUT ROWID");
+    assert.equal(sweepEmptyDatabases(state), 1);
+    assert.equal(existsSync(at), false);
+  });
+
+  it("are not made by requests for unknown connections", async (context) => {
     const state = await folder(context);
     const files = () =>
       readdirSync(state, { recursive: true, encoding: "utf8" }).filter(
@@ -316,14 +326,12 @@ describe("databases of empty objects", () => {
     await (await edge()).close();
     const before = files();
     const busy = await edge();
-    for (let n = 0; n < 90; n += 1) {
+    for (let n = 0; n < 10; n += 1) {
       const guid = String(n).padStart(39, "0");
       const answer = await fetch(`${busy.url}/2.0/127.0.0.1/${guid},ConnType=KeepAlive`, { method: "POST", body: "x" });
       await answer.arrayBuffer();
     }
     await busy.close();
-    assert(files() > before + 50, "the runtime leaves files");
-    await (await edge()).close();
     assert.equal(files(), before);
   });
 });
