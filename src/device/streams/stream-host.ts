@@ -152,7 +152,7 @@ export class StreamHost implements ChannelHost {
    */
   async dial(to: string, service: string, { signal }: DialOptions = {}): Promise<DeviceStream> {
     if (!isServiceName(service)) throw invalid(`service: ${SERVICE_NAME}`);
-    for (let [usePin, isSecond] = [true, false]; ; ) {
+    for (let usePin = true; ; ) {
       if (this.#ended !== undefined) throw this.#ended;
       if (signal?.aborted) throw aborted();
       const before = this.#channelTo(to);
@@ -164,11 +164,8 @@ export class StreamHost implements ChannelHost {
         // A device with another key than the pinned one cannot even read whom it refuses. This asks which key it has.
         const isMismatch = error.reason === "HandshakeFailed" && channel.channel.isPinned;
         const isOutdated = before !== undefined && OUTDATED.includes(error.reason);
-        // The other end gives up a handshake that takes long, because the way was cut, and cannot always say so.
-        const isGivenUp = before === undefined && error.reason === "ChannelUnknown" && !isSecond;
-        if (!isMismatch && !isOutdated && !isGivenUp) throw error;
+        if (!isMismatch && !isOutdated) throw error;
         usePin = !isMismatch;
-        isSecond ||= isGivenUp;
       }
     }
   }

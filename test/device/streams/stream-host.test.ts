@@ -77,21 +77,6 @@ function hello(from: string, route: number): Uint8Array {
   return channel.output(1, 0)[0] ?? new Uint8Array(0);
 }
 
-describe("a device that dials", () => {
-  it("dials once more if the other end does not know the new channel, and no more", async () => {
-    const bob = device();
-    const dialed = bob.host.dial("alice/pc", "echo");
-    const unknown = encodeNotice(ALL_ROUTES, "ChannelUnknown");
-    bob.say("alice/pc", unknown);
-    await turn();
-    assert.equal(bob.begun, 2);
-    bob.say("alice/pc", unknown);
-    await assert.rejects(dialed, /ChannelUnknown/);
-    assert.equal(bob.begun, 2);
-    bob.end();
-  });
-});
-
 describe("a device that others dial", () => {
   it("lets one identity begin some channels, under whatever names, and others too", () => {
     const bob = device();
