@@ -8,7 +8,7 @@ Object.assign(crypto.subtle, { timingSafeEqual });
 
 const SECRET = "the command's";
 
-export async function reportDisk(state: "full" | "free"): Promise<void> {
+export async function reportDisk(state: "full" | "failing" | "free"): Promise<void> {
   await hearOfDisk(report("/local/disk", state), SECRET);
 }
 

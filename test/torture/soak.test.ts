@@ -406,7 +406,8 @@ class Load {
     const [mine, theirs] = [new MemoryKeyring(), new MemoryKeyring()];
     mine.accept("echo/pc", publicKeyOf(theirs.secretKey));
     theirs.accept("dials/pc", publicKeyOf(mine.secretKey));
-    const common = { edge, receive: "streams", transport: "websocket" } as const;
+    const onUnanswered = (to: string, error: Error) => void this.failures.push(`to ${to}: ${error.message}`);
+    const common = { edge, receive: "streams", transport: "websocket", onUnanswered } as const;
     const dials = await insist({ ...common, address: "dials/pc", keyring: mine });
     const echoes = await insist({ ...common, address: "echo/pc", keyring: theirs });
     this.#devices.push(dials, echoes);

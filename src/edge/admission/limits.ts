@@ -80,8 +80,11 @@ export const GATE_SOURCES = 10_000;
 /** How long a Worker refuses a source with too many half-open virtual connections, without asking its Meter. */
 export const CROWDED_TIME = 2000;
 
-/** Seconds after which a device tries again that was refused for want of open files: idle objects close theirs in ten. */
-export const FILES_RETRY = 10;
+/**
+ * Seconds after which a device tries again that was refused for what the edge's machine lacks: idle objects close their
+ * files in ten, and a disk takes longer to repair.
+ */
+export const MACHINE_RETRY = 10;
 
 /**
  * Requests of one source for virtual connections, and without a token for streams and the like, that do not exist: at

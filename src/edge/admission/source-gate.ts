@@ -1,7 +1,7 @@
 /**
  * Gate: paces the Worker's first contacts with Tunnels, per source; who has shown a token is a source of its own. Any call
  * to a Durable Object creates it, even a call that it refuses, so GUIDs that this Worker does not know are rate-limited, and
- * refused while the process of the edge may hardly open another file.
+ * refused while the edge's machine has no open files left, or no disk that takes writes.
  *
  * - A source that names many GUIDs waits in its own queue; other sources do not wait for it.
  * - Misses are limited, so that a GUID cannot be found by guessing.
@@ -16,6 +16,7 @@
 
 import type { Principal } from "../../auth/principal.ts";
 import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "../../lib/token-bucket.ts";
+import { storageProblem } from "../disk-full.ts";
 import { areFilesShort } from "../open-files.ts";
 import type { Reason } from "../reasons.ts";
 import {
@@ -23,9 +24,9 @@ import {
   CONTACTS_PATIENCE,
   CONTACTS_RATE,
   CROWDED_TIME,
-  FILES_RETRY,
   GATE_SOURCES,
   KNOWN_GUIDS,
+  MACHINE_RETRY,
   MISSES,
   MISSES_RATE,
   TOKEN_CONTACTS,
@@ -46,9 +47,17 @@ interface Source {
   crowdedUntil: number;
 }
 
+/** What the machine lacks for another device. */
+type MachineLack = Extract<Reason, "TooManyOpenFiles" | "StorageFailed">;
+
+function machineLacks(): MachineLack | undefined {
+  if (storageProblem() === "StorageFailed") return "StorageFailed";
+  return areFilesShort() ? "TooManyOpenFiles" : undefined;
+}
+
 /** A refusal of the gate, and in how many seconds another try may succeed. */
 export interface Turned {
-  readonly reason: Extract<Reason, "TooManyHalfOpen" | "TooManyMisses" | "TooManyOpenFiles" | "TooManyLookups">;
+  readonly reason: Extract<Reason, "TooManyHalfOpen" | "TooManyMisses" | "TooManyLookups" | MachineLack>;
   readonly retryAfter: number;
 }
 
@@ -149,7 +158,8 @@ export class Gate {
    * turn.
    */
   #queue(of: Source, guid: string, now: number, isToken: boolean): number | Turned {
-    if (areFilesShort()) return { reason: "TooManyOpenFiles", retryAfter: FILES_RETRY };
+    const lack = machineLacks();
+    if (lack !== undefined) return { reason: lack, retryAfter: MACHINE_RETRY };
     const turned = this.#turned(of);
     if (turned !== undefined) return turned;
     const paces = isToken ? [of.contacts, this.#tokens] : [of.contacts];

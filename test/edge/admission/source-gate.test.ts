@@ -6,7 +6,7 @@ import {
   CONTACTS_PATIENCE,
   CONTACTS_RATE,
   CROWDED_TIME,
-  FILES_RETRY,
+  MACHINE_RETRY,
   MISSES,
   MISSES_RATE,
   TOKEN_CONTACTS,
@@ -16,7 +16,7 @@ import {
 } from "../../../src/edge/admission/limits.ts";
 import { Gate, type Turned } from "../../../src/edge/admission/source-gate.ts";
 import type { Reason } from "../../../src/edge/reasons.ts";
-import { reportFiles } from "../report-machine.ts";
+import { reportDisk, reportFiles } from "../report-machine.ts";
 
 type Answer = "lives" | Reason | Turned;
 
@@ -54,15 +54,20 @@ describe("the source gate", () => {
     assert.deepEqual([slept.length, calls()], [0, 10_000]);
   });
 
-  it("refuses new connections while the process may hardly open another file, and not those that it knows", async () => {
+  it("refuses new connections while the machine lacks files or a disk, and not those that it knows", async () => {
     const { ask, calls } = started();
     assert.equal(await ask("a", "known"), "lives");
-    await reportFiles("short");
-    assert.deepEqual(await ask("a", "new"), { reason: "TooManyOpenFiles", retryAfter: FILES_RETRY });
-    assert.equal(await ask("a", "known"), "lives");
-    await reportFiles("enough");
-    assert.equal(await ask("a", "new"), "lives");
-    assert.equal(calls(), 3);
+    for (const [lack, give, reason] of [
+      [() => reportFiles("short"), () => reportFiles("enough"), "TooManyOpenFiles"],
+      [() => reportDisk("failing"), () => reportDisk("free"), "StorageFailed"],
+    ] as const) {
+      await lack();
+      assert.deepEqual(await ask("a", reason), { reason, retryAfter: MACHINE_RETRY });
+      assert.equal(await ask("a", "known"), "lives");
+      await give();
+      assert.equal(await ask("a", reason), "lives");
+    }
+    assert.equal(calls(), 5);
   });
 
   it("paces new connections of a source, refuses those whose turn is too far off, and admits other sources", async () => {
