@@ -421,6 +421,9 @@ function wiredUp(snapshot?: ConstructorParameters<typeof WebSocketConnection>[3]
     },
     over: new Promise(() => undefined),
     write: async () => undefined,
+    writeNow(): Promise<void> {
+      return this.write();
+    },
     get answersUnread() {
       seen.answers += 1000;
       return seen.answers;
