@@ -112,7 +112,8 @@ class Model {
   /** The mailbox delivers what its window allows. */
   give(): void {
     const slices = this.consumption.next();
-    if (slices.length > 0) this.outlet.deliver(PEER, 1, slices, this.store.position);
+    // A call copies them: who gets them frees their memory.
+    if (slices.length > 0) this.outlet.deliver(PEER, 1, structuredClone(slices), this.store.position);
     this.outlet.fill();
   }
 
