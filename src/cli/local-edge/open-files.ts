@@ -1,8 +1,8 @@
 /**
  * Tells the worker of a local edge when its process has nearly as many files open as it may: workerd ends when it cannot
- * open a database. Each device needs one or two files while it is connected, up to four if it waits in a request, and some
- * ten more for the databases of the objects that it wakes, which stay open for ten seconds. Where the system does not tell
- * how many there are, this does nothing.
+ * open a database. A device needs two files while it is connected, and up to four if it waits in a request. The databases
+ * of its two mailboxes are three files each, and stay open for ten seconds after they were used. Where the system does not
+ * tell how many there are, this does nothing.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import type { WorkerRuntime } from "./worker-runtime.ts";
 import { WorkerTeller } from "./worker-teller.ts";
 
-/** Milliseconds between two looks, in which a hundred connections a second take 300 files. A look takes microseconds. */
+/** Milliseconds between two looks, in which a hundred connections a second take 250 files. A look takes microseconds. */
 const LOOK = 250;
 
 /**

@@ -107,6 +107,7 @@ export class WorkerdProcess {
       ] as const) {
         if (text !== undefined) await writeFile(inRun(name), text, { mode: 0o600 });
       }
+      // Objects without storage are experimental; with storage, each connection would have a database.
       const child = run.start(() =>
         spawn(workerdBinary(), ["serve", "--experimental", inRun("config.capnp"), "--control-fd=3"], {
           stdio: ["ignore", "pipe", "pipe", "pipe"],

@@ -13,7 +13,8 @@
  *                  must end here, and ask for its upgrade (WebSocketNotPassed, UpgradeNeeded)
  *   6. body        of a KeepAlive POST the whole, of a LongLived POST the first bytes (ReceiveTimeout, BodyTooLong)
  *   7. gate        source-gate.ts: paces the first contacts with Tunnels, of a token or else of a source (TooManyMisses,
- *                  TooManyHalfOpen)
+ *                  TooManyHalfOpen), and refuses them while the machine lacks what they need (TooManyOpenFiles,
+ *                  StorageFailed)
  *
  *   in the Tunnel
  *   8. owner       ../tunnel/owner.ts: another principal has opened it (UnknownConnection)

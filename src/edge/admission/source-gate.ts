@@ -1,7 +1,7 @@
 /**
  * Gate: paces the Worker's first contacts with Tunnels, per source; who has shown a token is a source of its own. Any call
  * to a Durable Object creates it, even a call that it refuses, so GUIDs that this Worker does not know are rate-limited, and
- * refused while the edge's machine has no open files left, or no disk that takes writes.
+ * refused while the edge's machine has few open files left, or a disk that takes no writes.
  *
  * - A source that names many GUIDs waits in its own queue; other sources do not wait for it.
  * - Misses are limited, so that a GUID cannot be found by guessing.

@@ -4,7 +4,7 @@
  *
  *   settings   a setting is insecure or malformed
  *   keys       tokens cannot be verified: there are no keys, or they cannot be fetched
- *   storage    the disk is full or takes no writes, the process may hardly open another file, or the objects do not answer
+ *   storage    the disk is full or takes no writes, few more files can be opened, or the objects do not answer
  *   resolver   names of relays cannot be resolved
  *   links      a relay of LINKS is not connected
  *

@@ -104,7 +104,8 @@ class VolatileRows implements Pick<SyncKvStorage, "get" | "put" | "delete" | "li
   }
 
   get<T = unknown>(key: string): T | undefined {
-    return stored.get(this.#key)?.get(key)?.value as T | undefined;
+    // Like a row from a disk it is the caller's own, who may give its memory away.
+    return structuredClone(stored.get(this.#key)?.get(key)?.value) as T | undefined;
   }
 
   put<T>(key: string, value: T): void {
@@ -128,8 +129,8 @@ class VolatileRows implements Pick<SyncKvStorage, "get" | "put" | "delete" | "li
   }
 
   list<T = unknown>({ prefix = "" }: { readonly prefix?: string } = {}): [string, T][] {
-    const rows = [...(stored.get(this.#key) ?? [])].map(([key, { value }]): [string, T] => [key, value as T]);
-    return rows.filter(([key]) => key.startsWith(prefix)).sort(([one], [other]) => (one < other ? -1 : 1));
+    const keys = [...(stored.get(this.#key)?.keys() ?? [])].filter((key) => key.startsWith(prefix)).sort();
+    return keys.map((key) => [key, this.get(key) as T]);
   }
 }
 

@@ -1,4 +1,4 @@
-/** An edge that may hardly open another file refuses new connections, keeps those that it has, and takes new ones later. */
+/** An edge that can open few more files refuses new connections, keeps those that it has, and takes new ones later. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { it } from "node:test";

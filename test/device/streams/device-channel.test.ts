@@ -40,6 +40,23 @@ function waiting(carrier: Partial<Record<keyof RelayConnection, unknown>>, ended
   return made;
 }
 
+/** A connection that takes what there is to send. */
+function writable(data: () => void) {
+  return {
+    engine: {
+      closed: undefined,
+      pendingOctets: 0,
+      expectMessage: () => undefined,
+      beginMessage: () => undefined,
+      data,
+      endMessage: () => 1,
+    },
+    transport: { remaining: 1e9 },
+    readySession: () => 1,
+    ready: () => true,
+  };
+}
+
 describe("a channel with something to send", () => {
   it("leaves the processor alone while its connection has ended and is being replaced", async () => {
     const channel = waiting({ engine: { closed: {}, pendingOctets: 0 }, transport: { remaining: 1e9 } });
@@ -50,17 +67,7 @@ describe("a channel with something to send", () => {
   it("has it written in the same turn", async () => {
     const done: string[] = [];
     const channel = waiting({
-      engine: {
-        closed: undefined,
-        pendingOctets: 0,
-        expectMessage: () => undefined,
-        beginMessage: () => undefined,
-        data: () => done.push("given"),
-        endMessage: () => 1,
-      },
-      transport: { remaining: 1e9 },
-      readySession: () => 1,
-      ready: () => true,
+      ...writable(() => done.push("given")),
       flushNow: async () => void done.push("written"),
     });
     await Promise.resolve();
@@ -92,17 +99,7 @@ describe("a channel that is ended", () => {
   it("says so at once, and does not wait for something else to send", () => {
     const done: string[] = [];
     const channel = waiting({
-      engine: {
-        closed: undefined,
-        pendingOctets: 0,
-        expectMessage: () => undefined,
-        beginMessage: () => undefined,
-        data: () => done.push("written"),
-        endMessage: () => 1,
-      },
-      transport: { remaining: 1e9 },
-      readySession: () => 1,
-      ready: () => true,
+      ...writable(() => done.push("written")),
       flush: async () => void done.push("sent"),
     });
     channel.close("NotPermitted");

@@ -25,11 +25,18 @@ describe("an object without storage", () => {
     assert.equal(open("a", "CONNECTION_METER").kv.get("key"), undefined);
   });
 
-  it("keeps a copy", () => {
-    const state = { octets: new Uint8Array([1]) };
-    open("copied").kv.put("key", state);
+  it("keeps a copy, and gives copies: their memory may be given away", () => {
+    const whole = { octets: new Uint8Array([1]) };
+    const state = structuredClone(whole);
+    const { kv } = open("copied");
+    kv.put("key", state);
     state.octets[0] = 2;
-    assert.deepEqual(open("copied").kv.get("key"), { octets: new Uint8Array([1]) });
+    for (const read of [() => kv.get<typeof whole>("key"), () => new Map(kv.list<typeof whole>()).get("key")]) {
+      const got = read();
+      assert.deepEqual(got, whole);
+      got?.octets.buffer.transfer();
+    }
+    assert.deepEqual(open("copied").kv.get("key"), whole);
   });
 
   it("is refused a long row when all of them would take too much, and keeps what it has", async () => {
